@@ -1,0 +1,35 @@
+# Everything but LibTorch comes from the distribution (scripts/setup.sh installs it).
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+if(EVASERVE_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()
+if(EVASERVE_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()
+
+# The CPU parts of LibTorch, linked by name: find_package(Torch) would drag CUDA in.
+if(EXISTS "${EVASERVE_TORCH_DIR}/include/torch/library.h")
+  set(EVASERVE_HAS_TORCH ON)
+  add_library(evaserve_torch INTERFACE)
+  add_library(evaserve::torch ALIAS evaserve_torch)
+  target_include_directories(evaserve_torch SYSTEM INTERFACE
+    "${EVASERVE_TORCH_DIR}/include"
+    "${EVASERVE_TORCH_DIR}/include/torch/csrc/api/include")
+  target_link_directories(evaserve_torch INTERFACE "${EVASERVE_TORCH_DIR}/lib")
+  target_link_libraries(evaserve_torch INTERFACE
+    "${EVASERVE_TORCH_DIR}/lib/libtorch_cpu.so" "${EVASERVE_TORCH_DIR}/lib/libc10.so")
+  # The wheel's CUDA build loads libcudart and libcupti even where it runs on the CPU alone.
+  target_link_options(evaserve_torch INTERFACE
+    "LINKER:-rpath,${EVASERVE_TORCH_DIR}/lib" "LINKER:--allow-shlib-undefined")
+else()
+  set(EVASERVE_HAS_TORCH OFF)
+  message(STATUS "No LibTorch in ${EVASERVE_TORCH_DIR}: torch.ops.eva is not built")
+endif()

@@ -1,0 +1,37 @@
+# evaserve_library(NAME SRCS ... [DEPS ...])      static library evaserve_NAME, alias evaserve::NAME
+# evaserve_executable(NAME SRCS ... [DEPS ...])   program NAME
+# evaserve_test(NAME SRCS ... [DEPS ...] [LABELS ...])   GoogleTest program, one CTest case per test
+function(evaserve_target_options target)
+  target_include_directories(${target} PUBLIC "${CMAKE_SOURCE_DIR}")
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-unused-parameter)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    target_compile_options(${target} PRIVATE -Wthread-safety)
+  endif()
+  if(EVASERVE_WARNINGS_AS_ERRORS)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+endfunction()
+
+function(evaserve_library name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_library(evaserve_${name} STATIC ${ARG_SRCS})
+  add_library(evaserve::${name} ALIAS evaserve_${name})
+  evaserve_target_options(evaserve_${name})
+  target_link_libraries(evaserve_${name} PUBLIC ${ARG_DEPS})
+endfunction()
+
+function(evaserve_executable name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  evaserve_target_options(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+endfunction()
+
+function(evaserve_test name)
+  if(NOT EVASERVE_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS;LABELS" ${ARGN})
+  evaserve_executable(${name} SRCS ${ARG_SRCS} DEPS ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300)
+endfunction()

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "models/model.h"
+#include "server/engine/observer.h"
+#include "server/engine/request.h"
+
+namespace evaserve {
+
+struct EngineOptions {
+  // Tokens in one step, over all sequences. Bounds activation memory and how long a prompt can hold
+  // up the sequences that are generating.
+  int max_batch_tokens = 2048;
+  // Sequences with a state at the same time.
+  int max_running = 256;
+  // Requests that wait for a place; more are refused, so that overload shows at once.
+  int max_waiting = 1024;
+  // Tokens of their prompts.
+  int64_t max_waiting_tokens = 16 << 20;
+};
+
+// The caller's grip on a request in flight. Thread-safe; outliving the engine is allowed.
+class RequestHandle {
+ public:
+  virtual ~RequestHandle() = default;
+
+  // Ends the request with Cancelled and frees its state within one step. Does nothing after the
+  // end.
+  virtual void Cancel() = 0;
+
+  // Lets a generation go on whose sink had returned false.
+  virtual void Resume() = 0;
+};
+
+// Runs the requests of one model together, in steps of one flat batch: every step advances each
+// generating sequence by a token and uses the rest of its token budget for prompts, cut at window
+// boundaries. Requests are admitted first come first served, each when the pages that it can ever
+// need are free, so a sequence that runs always finishes.
+//
+// Owns one thread. Thread-safe.
+class Engine {
+ public:
+  // `observer` must outlive the engine.
+  Engine(std::unique_ptr<Model> model, EngineOptions options, EngineObserver& observer);
+
+  // Ends what is in flight with Unavailable.
+  ~Engine();
+
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const ModelInfo& info() const;
+  const Tokenizer& tokenizer() const;
+
+  // Takes a request; never waits. On error the sink is not called.
+  //
+  // Errors: InvalidArgument, naming the field, for an empty prompt, bad options, or a request that
+  // can never fit the model's length or the state pool; ResourceExhausted when too much is waiting;
+  // DeadlineExceeded if the deadline has passed; Unavailable after Drain().
+  absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request);
+
+  // Refuses new requests from now on; those in flight go on.
+  void Drain();
+
+  // Waits until nothing is in flight or `deadline` comes; true if nothing is.
+  bool WaitUntilIdle(TimePoint deadline);
+
+  EngineState state() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace evaserve
