@@ -1,0 +1,9 @@
+#include "kernels/store_slots.h"
+
+namespace evaserve {
+
+absl::Status StoreSlotsCpu(const StoreSlotsParams& params, WorkerPool& pool) {
+  return StoreSlotsReference(params);
+}
+
+}  // namespace evaserve

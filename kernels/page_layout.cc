@@ -1,0 +1,56 @@
+#include "kernels/page_layout.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace evaserve {
+
+absl::Status Validate(const PageLayout& layout) {
+  if (layout.num_heads <= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_heads is ", layout.num_heads, ", must be positive"));
+  }
+  if (layout.head_dim <= 0 || layout.head_dim % 8 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("head_dim is ", layout.head_dim, ", must be a positive multiple of 8"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Validate(const PageStore& pages) {
+  if (absl::Status status = Validate(pages.layout); !status.ok()) return status;
+  if (pages.num_pages < 0 || (pages.num_pages > 0 && pages.data == nullptr)) {
+    return absl::InvalidArgumentError(absl::StrCat("num_pages is ", pages.num_pages, " with ",
+                                                   pages.data == nullptr ? "no memory" : "memory"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateSlots(const PageStore& pages, PageList list, int64_t num_slots,
+                           const char* field) {
+  if (num_slots < 0 || num_slots > int64_t{kPageSlots} * static_cast<int64_t>(list.size())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ": ", num_slots, " slots in ", list.size(), " pages of ", kPageSlots));
+  }
+  for (int64_t i = 0; i * kPageSlots < num_slots; ++i) {
+    if (list[i] < 0 || list[i] >= pages.num_pages) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, "[", i, "] is ", list[i], ", must be in [0, ", pages.num_pages, ")"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+float LoadElement(const std::byte* block, DType dtype, int64_t index) {
+  if (dtype == DType::kFloat32) return reinterpret_cast<const float*>(block)[index];
+  return ToFloat(reinterpret_cast<const BFloat16*>(block)[index]);
+}
+
+void StoreElement(std::byte* block, DType dtype, int64_t index, float value) {
+  if (dtype == DType::kFloat32) {
+    reinterpret_cast<float*>(block)[index] = value;
+  } else {
+    reinterpret_cast<BFloat16*>(block)[index] = ToBFloat16(value);
+  }
+}
+
+}  // namespace evaserve
