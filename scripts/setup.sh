@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what evaserve needs on Debian 12 or Ubuntu 24.04. Does nothing the second time.
+#
+#   scripts/setup.sh          to build and run: compilers, gRPC and the other libraries
+#   scripts/setup.sh --test   also what the tests need: LibTorch, Python clients, style checkers
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+build_packages=(
+  build-essential ca-certificates ccache cmake curl git mold ninja-build pkg-config python3 xz-utils
+  libabsl-dev libbenchmark-dev libcivetweb-dev libcli11-dev libgmock-dev libgrpc++-dev libgtest-dev
+  libprotobuf-dev libspdlog-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
+  protobuf-compiler-grpc zlib1g-dev
+)
+test_packages=(clang-format-14 clang-tidy-14 python3-pip python3-venv)
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+
+installed() { dpkg-query -W -f '${Status}\n' "$1" 2> /dev/null | grep -q '^install ok installed$'; }
+
+install_packages() {
+  local missing=()
+  for package in "$@"; do installed "$package" || missing+=("$package"); done
+  [ ${#missing[@]} -eq 0 ] && return
+  echo "installing: ${missing[*]}"
+  as_root apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# done_already STAMP FILE...: whether STAMP was made from the same FILEs
+done_already() { [ -f "$1" ] && [ "$(cat "$1")" = "$(cat "${@:2}" | sha256sum)" ]; }
+mark_done() { cat "${@:2}" | sha256sum > "$1"; }
+
+install_libtorch() {
+  local requirements=scripts/requirements-libtorch.txt stamp=.deps/libtorch.stamp machine
+  done_already $stamp $requirements && return
+  machine=$(uname -m)
+  rm -rf .deps/site
+  # The C++ parts are the same for every Python, so the wheel is always that of one version.
+  python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary=:all: --python-version 3.11 --implementation cp \
+    --platform "manylinux_2_28_$machine" --platform "manylinux_2_25_$machine" \
+    --platform "manylinux2014_$machine" --platform "manylinux_2_17_$machine" \
+    --target .deps/site --requirement $requirements
+  mark_done $stamp $requirements
+}
+
+install_python_clients() {
+  local requirements=client/python/requirements.txt stamp=.venv/requirements.stamp
+  done_already $stamp $requirements && return
+  rm -rf .venv
+  python3 -m venv .venv
+  .venv/bin/pip install --quiet --disable-pip-version-check --requirement $requirements
+  mark_done $stamp $requirements
+}
+
+install_packages "${build_packages[@]}"
+if [ "${1:-}" = --test ]; then
+  install_packages "${test_packages[@]}"
+  install_libtorch
+  install_python_clients
+fi
