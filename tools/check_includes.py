@@ -17,7 +17,10 @@ PROMETHEUS = ("prometheus/", "civetweb", "CivetServer")
 
 # For each folder, longest path first: what its files never include.
 RULES = [
-    ("server/engine", TORCH + CUDA + RPC + PROMETHEUS + ("server/rpc", "server/metrics", "server/repository")),
+    (
+        "server/engine",
+        TORCH + CUDA + RPC + PROMETHEUS + ("server/rpc", "server/metrics", "server/repository"),
+    ),
     ("server/repository", TORCH + CUDA + RPC + PROMETHEUS + ("server/rpc", "server/metrics")),
     ("server/metrics", TORCH + CUDA + RPC + ("server/rpc",)),
     ("server", TORCH + CUDA),

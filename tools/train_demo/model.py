@@ -46,7 +46,9 @@ class Norm(nn.Module):
 def rope_tables(config: Config, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin, [length, head_dim], half-split layout, float32."""
     i = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
-    angle = torch.outer(torch.arange(length, dtype=torch.float32), 1 / config.rope_theta ** (i / config.head_dim))
+    angle = torch.outer(
+        torch.arange(length, dtype=torch.float32), 1 / config.rope_theta ** (i / config.head_dim)
+    )
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos(), angle.sin()
 
@@ -64,7 +66,9 @@ class Attention(nn.Module):
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             setattr(self, name, nn.Linear(d, d, bias=False))
         for name in ("adaptive_mu_k", "adaptive_phi"):
-            init = torch.randn(1, h, 1, 1, config.head_dim).clamp(-1, 1) / math.sqrt(config.head_dim)
+            init = torch.randn(1, h, 1, 1, config.head_dim).clamp(-1, 1) / math.sqrt(
+                config.head_dim
+            )
             setattr(self, name, nn.Parameter(init))
 
     def summaries(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +76,10 @@ class Attention(nn.Module):
         k, v = (t.unflatten(2, (-1, self.config.chunk_size)) for t in (k, v))
         scale = 1 / math.sqrt(self.config.head_dim)
         a = (self.adaptive_mu_k * k).sum(-1, dtype=torch.float32)
-        b = scale * ((self.adaptive_phi * k).sum(-1, dtype=torch.float32) - 0.5 * k.square().sum(-1, dtype=torch.float32))
+        b = scale * (
+            (self.adaptive_phi * k).sum(-1, dtype=torch.float32)
+            - 0.5 * k.square().sum(-1, dtype=torch.float32)
+        )
         weigh = lambda logits, x: (logits.softmax(-1).to(x.dtype).unsqueeze(-1) * x).sum(-2)
         return weigh(a, k), weigh(b, v)
 
@@ -86,7 +93,9 @@ class Attention(nn.Module):
         seen = (windows - 1) * c.window_size  # the last window is never summarised
         far_k, far_v = self.summaries(k[:, :, :seen], v[:, :, :seen])
 
-        def keys(far, near):  # every window: [all summaries | its own tokens]; `mask` hides the later ones
+        def keys(
+            far, near
+        ):  # every window: [all summaries | its own tokens]; `mask` hides the later ones
             far = far.unsqueeze(2).expand(-1, -1, windows, -1, -1)
             near = near.unflatten(2, (windows, c.window_size))
             return torch.cat([far, near], dim=3).transpose(1, 2).flatten(0, 1)
@@ -129,7 +138,9 @@ class EvaByte(nn.Module):
         self.model.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.model.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.model.norm = Norm(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.num_pred_heads * config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(
+            config.hidden_size, config.num_pred_heads * config.vocab_size, bias=False
+        )
         self.apply(self._init)
 
     def _init(self, module):
@@ -140,9 +151,14 @@ class EvaByte(nn.Module):
         """What each row of each window sees of [summaries | window]: [batch * windows, 1, W, columns]."""
         c = self.config
         windows, per_window = length // c.window_size, c.window_size // c.chunk_size
-        far = torch.arange((windows - 1) * per_window)[None] < torch.arange(windows)[:, None] * per_window
+        far = (
+            torch.arange((windows - 1) * per_window)[None]
+            < torch.arange(windows)[:, None] * per_window
+        )
         near = torch.ones(c.window_size, c.window_size).tril().bool()
-        mask = torch.cat([far[:, None].expand(-1, c.window_size, -1), near.expand(windows, -1, -1)], dim=-1)
+        mask = torch.cat(
+            [far[:, None].expand(-1, c.window_size, -1), near.expand(windows, -1, -1)], dim=-1
+        )
         return mask.repeat(batch, 1, 1).unsqueeze(1)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

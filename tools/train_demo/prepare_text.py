@@ -32,7 +32,9 @@ def fetch_package(folder: pathlib.Path) -> pathlib.Path:
 def read_r_value(compressed: bytes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "assumed RDS": it is
-        return rdata.conversion.convert(rdata.parser.parse_data(zlib.decompress(compressed, ZLIB_OR_GZIP)))
+        return rdata.conversion.convert(
+            rdata.parser.parse_data(zlib.decompress(compressed, ZLIB_OR_GZIP))
+        )
 
 
 def read_novels(deb: pathlib.Path, folder: pathlib.Path) -> dict[str, list[str]]:
@@ -43,7 +45,9 @@ def read_novels(deb: pathlib.Path, folder: pathlib.Path) -> dict[str, list[str]]
     novels = {}
     for name, (offset, length) in index["variables"].items():
         # An entry is its unpacked size (4 bytes), then a zlib stream.
-        novels[str(name)] = [str(line) for line in read_r_value(values[offset + 4 : offset + length])]
+        novels[str(name)] = [
+            str(line) for line in read_r_value(values[offset + 4 : offset + length])
+        ]
     return novels
 
 
@@ -69,7 +73,9 @@ def main() -> None:
         novels = {n: join_paragraphs(lines) for n, lines in read_novels(deb, folder).items()}
 
     held = novels[HELDOUT_NOVEL]
-    cut = held.index("\n\nChapter", len(held) - HELDOUT_BYTES) + 2  # at a chapter, at most this long
+    cut = (
+        held.index("\n\nChapter", len(held) - HELDOUT_BYTES) + 2
+    )  # at a chapter, at most this long
     novels[HELDOUT_NOVEL] = held[:cut]
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "train.txt").write_text("\n\n".join(novels.values()))

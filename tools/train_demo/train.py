@@ -51,7 +51,9 @@ def heldout_bits_per_byte(model: EvaByte, ids: torch.Tensor, length: int) -> lis
     starts = torch.arange(0, len(ids) - length - heads, length)
     model.eval()
     with torch.no_grad():
-        nats = torch.stack([losses(model, *sample(ids, s, length, heads)) for s in starts.split(4)]).mean(0)
+        nats = torch.stack(
+            [losses(model, *sample(ids, s, length, heads)) for s in starts.split(4)]
+        ).mean(0)
     model.train()
     return (nats / math.log(2)).tolist()
 
@@ -111,11 +113,17 @@ def train(args: argparse.Namespace) -> None:
     train_ids, heldout_ids = read_ids(args.text / "train.txt"), read_ids(args.text / "heldout.txt")
     optims = optimizers(model)
     base_rates = [o.param_groups[0]["lr"] for o in optims]
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_ids):,} bytes of text")
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_ids):,} bytes of text"
+    )
 
     args.out.mkdir(parents=True, exist_ok=True)
     curve = (args.out / "curve.tsv").open("w", buffering=1)
-    curve.write("step\tminutes\tbytes_seen\ttrain_bits\t" + "\t".join(f"heldout_bits_{h}" for h in range(heads)) + "\n")
+    curve.write(
+        "step\tminutes\tbytes_seen\ttrain_bits\t"
+        + "\t".join(f"heldout_bits_{h}" for h in range(heads))
+        + "\n"
+    )
     start, last_report, step, seen, average = time.monotonic(), 0.0, 0, 0, None
     while (minutes := (time.monotonic() - start) / 60) < args.minutes:
         progress = minutes / args.minutes
@@ -135,19 +143,30 @@ def train(args: argparse.Namespace) -> None:
         if minutes - last_report > args.report_minutes:
             last_report = minutes
             held = heldout_bits_per_byte(model, heldout_ids, args.length)
-            curve.write(f"{step}\t{minutes:.1f}\t{seen}\t{average:.4f}\t" + "\t".join(f"{b:.4f}" for b in held) + "\n")
+            curve.write(
+                f"{step}\t{minutes:.1f}\t{seen}\t{average:.4f}\t"
+                + "\t".join(f"{b:.4f}" for b in held)
+                + "\n"
+            )
             save(model, args.out)
     save(model, args.out)
     held = heldout_bits_per_byte(model, heldout_ids, 2 * args.length)
-    print(f"{step} steps, {seen:,} bytes, held-out bits per byte by head: " + " ".join(f"{b:.4f}" for b in held))
+    print(
+        f"{step} steps, {seen:,} bytes, held-out bits per byte by head: "
+        + " ".join(f"{b:.4f}" for b in held)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=pathlib.Path, required=True, help="folder of train.txt and heldout.txt")
+    parser.add_argument(
+        "--text", type=pathlib.Path, required=True, help="folder of train.txt and heldout.txt"
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="model directory to write")
     parser.add_argument("--minutes", type=float, default=90, help="length of the run")
-    parser.add_argument("--report-minutes", type=float, default=4, help="time between two lines of the curve")
+    parser.add_argument(
+        "--report-minutes", type=float, default=4, help="time between two lines of the curve"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--length", type=int, default=2048, help="bytes in a training sequence")
     parser.add_argument("--batch-bytes", type=int, default=8192, help="bytes in a step")
