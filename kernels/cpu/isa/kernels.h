@@ -1,0 +1,32 @@
+#pragma once
+
+// All inner loops for the instruction set that the including file is compiled for.
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/isa/attend_tile.h"
+#include "kernels/cpu/isa/elementwise.h"
+#include "kernels/cpu/isa/linear_tile.h"
+#include "kernels/cpu/isa/slots.h"
+#include "kernels/cpu/isa/summarize_chunk.h"
+
+namespace evaserve {
+namespace {
+
+constexpr CpuKernels MakeKernels(const char* name) {
+  CpuKernels kernels = {};
+  kernels.name = name;
+  kernels.attend_rows = kAttendRows;
+  kernels.attend_scratch_bytes = AttendScratchBytes;
+  kernels.attend = Attend;
+  kernels.linear = Linear;
+  kernels.to_bfloat16 = ToBFloat16Row;
+  kernels.store = StoreTokens;
+  kernels.summarize_scratch_bytes = SummarizeScratchBytes;
+  kernels.summarize = Summarize;
+  kernels.rms_norm = RmsNorm;
+  kernels.swiglu = SwiGlu;
+  return kernels;
+}
+
+}  // namespace
+}  // namespace evaserve
