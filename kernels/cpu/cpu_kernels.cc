@@ -7,23 +7,15 @@
 namespace evaserve {
 namespace {
 
-bool MachineHasAvx2() {
 #ifdef EVASERVE_X86_KERNELS
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
+bool MachineHasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 bool MachineHasAvx512Bf16() {
-#ifdef EVASERVE_X86_KERNELS
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
 }
+#endif
 
 const CpuKernels* Choose() {
   const char* forced = std::getenv("EVASERVE_CPU_ISA");
