@@ -53,15 +53,15 @@ class Sequence {
 // What one sequence does in a step.
 struct StepItem {
   Sequence* sequence = nullptr;
-  std::span<const TokenId> tokens;  // at least 1; never past Model::TokensToBoundary()
+  std::span<const TokenId> tokens = {};  // at least 1; never past Model::TokensToBoundary()
 
   // What to compute, any of:
-  Sampler* sampler = nullptr;        // draw the token after the last one
-  std::span<const TokenId> targets;  // as many as tokens, or none: the log-probability of
-                                     // targets[i] after tokens[i]
-  bool sum_hidden = false;           // the sum of the final hidden states of `tokens`
-  bool all_hidden = false;           // each of them
-  bool all_logits = false;           // every prediction head's logits after every token
+  Sampler* sampler = nullptr;             // draw the token after the last one
+  std::span<const TokenId> targets = {};  // as many as tokens, or none: the log-probability of
+                                          // targets[i] after tokens[i]
+  bool sum_hidden = false;                // the sum of the final hidden states of `tokens`
+  bool all_hidden = false;                // each of them
+  bool all_logits = false;                // every prediction head's logits after every token
 };
 
 struct StepResult {

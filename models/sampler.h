@@ -20,8 +20,8 @@ struct SamplingParams {
   double min_p = 0.0;               // [0, 1]: keep tokens at least this likely relative to the best
   double repetition_penalty = 1.0;  // > 0; divides positive logits of tokens seen before, and
                                     // multiplies negative ones (prompt included)
-  std::optional<uint64_t> seed;     // absent: a random one, which Sampler::seed() tells
-  std::vector<std::pair<TokenId, float>> logit_bias;  // [-100, 100]; -100 bans the token
+  std::optional<uint64_t> seed = {};  // absent: a random one, which Sampler::seed() tells
+  std::vector<std::pair<TokenId, float>> logit_bias = {};  // [-100, 100]; -100 bans the token
   int top_logprobs = 0;  // 0 .. 20: how many of the most likely tokens to report with each
 };
 
@@ -48,12 +48,15 @@ class Sampler {
   // Tokens that the repetition penalty counts as seen.
   void Observe(std::span<const TokenId> tokens);
 
-  // Draws from `logits` [vocab_size] and observes the result.
+  // Draws from `logits` [vocab_size] and observes the result. Any logits will do: one that is not a
+  // number counts as banned, and if all tokens are banned, the bans do not count.
   SampledToken Sample(std::span<const float> logits);
 
   uint64_t seed() const { return seed_; }
 
  private:
+  std::vector<TokenLogprob> MostLikely(std::span<const float> logits, float log_normalizer);
+
   SamplingParams params_;
   uint64_t seed_;
   std::mt19937_64 random_;

@@ -1,0 +1,128 @@
+#include "models/evabyte/config.h"
+
+#include <limits>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "models/io/json_fields.h"
+#include "models/io/json_file.h"
+
+namespace evaserve {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Far above any model, and small enough that no product of three sizes overflows an int64_t.
+constexpr int64_t kMaxSize = 1 << 20;
+constexpr int64_t kMaxPositions = 1 << 24;
+constexpr float kMaxFloat = std::numeric_limits<float>::max();
+
+void ReadSizes(JsonFields& fields, EvaByteConfig& config) {
+  config.vocab_size = fields.Integer("vocab_size", config.vocab_size, 1, kMaxSize);
+  config.hidden_size = fields.Integer("hidden_size", {}, 1, kMaxSize);
+  config.intermediate_size = fields.Integer("intermediate_size", {}, 1, kMaxSize);
+  config.num_layers = fields.Integer("num_hidden_layers", {}, 1, 4096);
+  config.num_heads = fields.Integer("num_attention_heads", {}, 1, 4096);
+  config.num_pred_heads = fields.Integer("num_pred_heads", config.num_pred_heads, 1, 64);
+  config.window = fields.Integer("window_size", config.window, 1, kMaxSize);
+  config.chunk = fields.Integer("chunk_size", config.chunk, 1, kMaxSize);
+  config.max_positions =
+      fields.Integer("max_position_embeddings", config.max_positions, 1, kMaxPositions);
+  if (config.hidden_size % config.num_heads != 0) {
+    fields.Fail("hidden_size",
+                absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
+  } else if (config.head_dim() % 8 != 0) {
+    fields.Fail("hidden_size", absl::StrCat("a multiple of 8 for each of the ", config.num_heads,
+                                            " attention heads"));
+  }
+  if (config.window % config.chunk != 0) {
+    fields.Fail("window_size", absl::StrCat("a multiple of chunk_size, ", config.chunk));
+  }
+}
+
+void ReadNumerics(JsonFields& fields, EvaByteConfig& config) {
+  config.rms_norm_eps = fields.Number("rms_norm_eps", config.rms_norm_eps, 0, 1);
+  config.norm_unit_offset = fields.Boolean("norm_add_unit_offset", config.norm_unit_offset);
+  config.rope_theta = fields.Number("rope_theta", config.rope_theta, 1, kMaxFloat);
+  const std::string dtype = fields.String("torch_dtype", "float32");
+  if (dtype != "float32" && dtype != "bfloat16") {
+    fields.Fail("torch_dtype", "\"float32\", \"bfloat16\"");
+  }
+  config.dtype = dtype == "bfloat16" ? DType::kBFloat16 : DType::kFloat32;
+}
+
+absl::Status ReadRopeScaling(const nlohmann::json& json, const std::string& where,
+                             EvaByteConfig& config) {
+  const auto found = json.find("rope_scaling");
+  if (found == json.end() || found->is_null()) return absl::OkStatus();
+  if (!found->is_object()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": \"rope_scaling\" is ", found->dump(),
+                     "; allowed: null or an object with \"type\" and \"factor\""));
+  }
+  JsonFields fields(*found, absl::StrCat(where, ": rope_scaling"));
+  const std::string type = fields.String("type", "");
+  if (type != "linear" && type != "dynamic") fields.Fail("type", "\"linear\", \"dynamic\"");
+  config.rope_scaling = type == "linear" ? RopeScaling::kLinear : RopeScaling::kDynamic;
+  config.rope_factor = fields.Number("factor", {}, 1, kMaxFloat);
+  if (config.rope_factor <= 1) fields.Fail("factor", "a number above 1");
+  return fields.status();
+}
+
+// Switches that would change the function, and have one value in every published model.
+void RefuseOtherFunctions(JsonFields& fields) {
+  if (fields.String("hidden_act", "silu") != "silu") fields.Fail("hidden_act", "\"silu\"");
+  if (fields.String("attention_class", "eva") != "eva") fields.Fail("attention_class", "\"eva\"");
+  if (fields.Boolean("attention_bias", false)) fields.Fail("attention_bias", "false");
+  if (fields.Boolean("tie_word_embeddings", false)) fields.Fail("tie_word_embeddings", "false");
+  if (fields.Has("num_chunks")) fields.Fail("num_chunks", "null, since chunk_size counts");
+}
+
+std::vector<TokenId> ReadEosTokens(JsonFields& fields, std::vector<TokenId> fallback,
+                                   int vocab_size) {
+  const std::vector<int64_t> ids =
+      fields.Integers("eos_token_id", {fallback.begin(), fallback.end()}, 0, vocab_size - 1);
+  return {ids.begin(), ids.end()};
+}
+
+}  // namespace
+
+absl::StatusOr<EvaByteConfig> ParseEvaByteConfig(const nlohmann::json& json,
+                                                 const fs::path& directory) {
+  const std::string where = (directory / "config.json").string();
+  JsonFields fields(json, where);
+  EvaByteConfig config;
+  ReadSizes(fields, config);
+  ReadNumerics(fields, config);
+  RefuseOtherFunctions(fields);
+  config.eos_tokens = ReadEosTokens(fields, config.eos_tokens, config.vocab_size);
+  if (!fields.status().ok()) return fields.status();
+  if (absl::Status status = ReadRopeScaling(json, where, config); !status.ok()) return status;
+  return config;
+}
+
+absl::StatusOr<EvaByteGenerationConfig> ReadEvaByteGenerationConfig(const fs::path& directory,
+                                                                    int vocab_size) {
+  EvaByteGenerationConfig config;
+  const fs::path path = directory / "generation_config.json";
+  const absl::StatusOr<nlohmann::json> json = ReadJsonObject(path);
+  if (absl::IsNotFound(json.status())) return config;
+  if (!json.ok()) return json.status();
+  JsonFields fields(*json, path.string());
+  if (fields.Has("eos_token_id")) config.eos_tokens = ReadEosTokens(fields, {}, vocab_size);
+  SamplingParams& sampling = config.sampling;
+  sampling.temperature = fields.Number("temperature", sampling.temperature, 0, kMaxFloat);
+  sampling.top_k = fields.Integer("top_k", sampling.top_k, 0, kMaxSize);
+  sampling.top_p = fields.Number("top_p", sampling.top_p, 0, 1);
+  sampling.min_p = fields.Number("min_p", sampling.min_p, 0, 1);
+  sampling.repetition_penalty =
+      fields.Number("repetition_penalty", sampling.repetition_penalty, 0, kMaxFloat);
+  if (!fields.status().ok()) return fields.status();
+  if (absl::Status status = Validate(sampling); !status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path.string(), ": ", std::string(status.message())));
+  }
+  return config;
+}
+
+}  // namespace evaserve

@@ -1,0 +1,106 @@
+#include "models/evabyte/evabyte_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "models/io/checkpoint.h"
+
+namespace evaserve {
+namespace {
+
+bool EndsTurns(const EvaByteConfig& config) {
+  return std::count(config.eos_tokens.begin(), config.eos_tokens.end(),
+                    EvaByteTokenizer::kEndOfTurn) > 0;
+}
+
+ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteWeights& weights,
+                 SamplingParams default_sampling) {
+  return {.architecture = "evabyte",
+          .dtype = config.dtype,
+          .vocab_size = config.vocab_size,
+          .hidden_size = config.hidden_size,
+          .num_layers = config.num_layers,
+          .num_heads = config.num_heads,
+          .num_pred_heads = config.num_pred_heads,
+          .window = config.window,
+          .chunk = config.chunk,
+          .max_seq_len = config.max_positions,
+          .num_parameters = weights.num_parameters,
+          .weight_bytes = weights.bytes,
+          .eos_tokens = config.eos_tokens,
+          .default_sampling = std::move(default_sampling)};
+}
+
+}  // namespace
+
+EvaByteModel::EvaByteModel(EvaByteConfig config, SamplingParams default_sampling,
+                           EvaByteWeights weights, std::unique_ptr<PagePool> pages,
+                           WorkerPool& workers)
+    : config_(std::move(config)),
+      geometry_{config_.window, config_.chunk},
+      weights_(std::move(weights)),
+      tokenizer_(/*has_chat_template=*/EndsTurns(config_)),
+      info_(InfoOf(config_, weights_, std::move(default_sampling))),
+      pages_(std::move(pages)),
+      forward_(config_, weights_, *pages_, workers),
+      outputs_(config_, weights_, workers) {}
+
+std::unique_ptr<Sequence> EvaByteModel::NewSequence() {
+  return std::make_unique<EvaByteSequence>(geometry_, *pages_);
+}
+
+int EvaByteModel::TokensToBoundary(const Sequence& sequence) const {
+  return geometry_.TokensToBoundary(sequence.length());
+}
+
+int EvaByteModel::PagesFor(int64_t length) const {
+  return static_cast<int>(geometry_.WindowPages(length) + geometry_.SummaryPages(length));
+}
+
+absl::Status EvaByteModel::Reserve(Sequence& sequence, int num_tokens) {
+  if (num_tokens < 1 || num_tokens > TokensToBoundary(sequence)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "num_tokens is ", num_tokens, "; allowed: from 1 to ", TokensToBoundary(sequence)));
+  }
+  return static_cast<EvaByteSequence&>(sequence).Reserve(num_tokens);
+}
+
+absl::StatusOr<std::vector<StepResult>> EvaByteModel::Step(std::span<const StepItem> items) {
+  if (absl::Status status = Validate(items, config_, ++num_steps_); !status.ok()) return status;
+  batch_.Assign(items, geometry_);
+  const absl::StatusOr<const float*> residual = forward_.Run(batch_);
+  // The step was checked, so this is a bug of ours and none of the caller's.
+  if (!residual.ok()) return absl::InternalError(residual.status().message());
+  std::vector<StepResult> results = outputs_.Compute(items, *residual);
+  for (const StepItem& item : items) {
+    static_cast<EvaByteSequence*>(item.sequence)->Advance(static_cast<int>(item.tokens.size()));
+  }
+  return results;
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::path& directory,
+                                                        const nlohmann::json& json,
+                                                        const LoadOptions& options,
+                                                        WorkerPool& workers) {
+  absl::StatusOr<EvaByteConfig> config = ParseEvaByteConfig(json, directory);
+  if (!config.ok()) return config.status();
+  absl::StatusOr<EvaByteGenerationConfig> generation =
+      ReadEvaByteGenerationConfig(directory, config->vocab_size);
+  if (!generation.ok()) return generation.status();
+  if (generation->eos_tokens) config->eos_tokens = *generation->eos_tokens;
+  if (options.dtype) config->dtype = *options.dtype;
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);
+  if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<EvaByteWeights> weights = LoadEvaByteWeights(*checkpoint, *config, config->dtype);
+  if (!weights.ok()) return weights.status();
+  absl::StatusOr<std::unique_ptr<PagePool>> pages =
+      PagePool::Create({.layout = {config->dtype, config->num_heads, config->head_dim()},
+                        .num_layers = config->num_layers,
+                        .state_bytes = options.state_bytes});
+  if (!pages.ok()) return pages.status();
+  return std::make_unique<EvaByteModel>(*std::move(config), generation->sampling,
+                                        *std::move(weights), *std::move(pages), workers);
+}
+
+}  // namespace evaserve

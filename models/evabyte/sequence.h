@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "kernels/page_layout.h"
+#include "models/model.h"
+#include "models/page_pool.h"
+
+namespace evaserve {
+
+// How many slots and pages a sequence of some length has. Windows are folded as soon as they are
+// full: after n tokens the window holds n % window of them, and there is a summary for each chunk
+// of the windows before.
+struct EvaByteGeometry {
+  int window = 0;  // tokens
+  int chunk = 0;   // tokens
+
+  int NumWindow(int64_t length) const { return static_cast<int>(length % window); }
+  int64_t NumSummaries(int64_t length) const { return length / window * (window / chunk); }
+  int TokensToBoundary(int64_t length) const { return window - NumWindow(length); }
+
+  // The most pages on the way to `length`: a sequence keeps its window's pages for the next window.
+  int64_t WindowPages(int64_t length) const;
+  int64_t SummaryPages(int64_t length) const;
+};
+
+// The state of one sequence: which pages hold it. Returns them to the pool when it goes.
+class EvaByteSequence final : public Sequence {
+ public:
+  EvaByteSequence(EvaByteGeometry geometry, PagePool& pool) : geometry_(geometry), pool_(pool) {}
+  EvaByteSequence(const EvaByteSequence&) = delete;
+  EvaByteSequence& operator=(const EvaByteSequence&) = delete;
+  ~EvaByteSequence() override;
+
+  int64_t length() const override { return length_; }
+
+  // Takes the pages for `num_tokens` more tokens; ResourceExhausted, and nothing taken, if too few
+  // are free.
+  absl::Status Reserve(int num_tokens);
+  bool HasRoomFor(int num_tokens) const;
+
+  void Advance(int num_tokens) { length_ += num_tokens; }
+
+  PageList window_pages() const { return window_pages_; }
+  PageList summary_pages() const { return summary_pages_; }
+
+  // Remembers the step that the sequence takes part in; false if it does so already.
+  bool Join(uint64_t step);
+
+ private:
+  int64_t MissingWindowPages(int num_tokens) const;
+  int64_t MissingSummaryPages(int num_tokens) const;
+
+  const EvaByteGeometry geometry_;
+  PagePool& pool_;
+  int64_t length_ = 0;
+  uint64_t step_ = 0;
+  std::vector<int32_t> window_pages_, summary_pages_;
+};
+
+}  // namespace evaserve

@@ -1,0 +1,43 @@
+#include "models/io/json_file.h"
+
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "models/io/mapped_file.h"
+
+namespace evaserve {
+
+absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::string_view where) {
+  using Event = nlohmann::json::parse_event_t;
+  std::set<std::string> keys;
+  std::string duplicate;
+  const auto watch_keys = [&](int depth, Event event, nlohmann::json& parsed) {
+    if (event != Event::key || depth != 1) return true;
+    const std::string key = parsed.get<std::string>();
+    if (!keys.insert(key).second) duplicate = key;
+    return true;
+  };
+  nlohmann::json value = nlohmann::json::parse(text, watch_keys, /*allow_exceptions=*/false);
+  if (value.is_discarded()) {
+    return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": not valid JSON"));
+  }
+  if (!value.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": not a JSON object"));
+  }
+  if (!duplicate.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(std::string(where), ": \"", duplicate, "\" comes twice"));
+  }
+  return value;
+}
+
+absl::StatusOr<nlohmann::json> ReadJsonObject(const std::filesystem::path& path) {
+  absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+  if (!file.ok()) return file.status();
+  const auto bytes = file->bytes();
+  return ParseJsonObject({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                         path.string());
+}
+
+}  // namespace evaserve
