@@ -1,0 +1,24 @@
+#pragma once
+
+#include <grpcpp/client_context.h>
+
+#include "client/call_options.h"
+
+namespace evaserve {
+
+// The gRPC side of CallOptions, for one call. Not thread-safe except TryCancel() of `grpc`.
+class CallContext {
+ public:
+  explicit CallContext(const CallOptions& options);
+  ~CallContext();
+
+  CallContext(const CallContext&) = delete;
+  CallContext& operator=(const CallContext&) = delete;
+
+  grpc::ClientContext grpc;
+
+ private:
+  Cancellation* const cancellation_;
+};
+
+}  // namespace evaserve

@@ -1,0 +1,141 @@
+#include "client/client.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <limits>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "client/call_context.h"
+
+namespace evaserve {
+namespace {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+// Between two watches. gRPC waits for a server that is away; this is for one that refuses at once.
+constexpr absl::Duration kWatchPause = absl::Milliseconds(50);
+
+absl::Status ToAbslStatus(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+// Makes a unary call through `method` of `stub`.
+template <typename Response, typename Stub, typename Request, typename Method>
+absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
+                              const CallOptions& options) {
+  CallContext context(options);
+  Response response;
+  const grpc::Status status = (stub.*method)(&context.grpc, request, &response);
+  if (!status.ok()) return ToAbslStatus(status);
+  return response;
+}
+
+// Follows `service` until it serves. Ok once it does, otherwise how the stream ended.
+absl::Status WatchUntilServing(grpc::health::v1::Health::Stub& stub, const std::string& service,
+                               const CallOptions& options) {
+  HealthCheckRequest request;
+  request.set_service(service);
+  CallContext context(options);
+  context.grpc.set_wait_for_ready(true);
+  const auto reader = stub.Watch(&context.grpc, request);
+  HealthCheckResponse response;
+  while (reader->Read(&response)) {
+    if (response.status() != HealthCheckResponse::SERVING) continue;
+    context.grpc.TryCancel();
+    reader->Finish();
+    return absl::OkStatus();
+  }
+  const grpc::Status status = reader->Finish();
+  return status.ok() ? absl::UnavailableError("the server ended the watch") : ToAbslStatus(status);
+}
+
+}  // namespace
+
+grpc::ChannelArguments MakeChannelArguments() {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(std::numeric_limits<int>::max());
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  return arguments;
+}
+
+GenerateStream::GenerateStream(std::unique_ptr<CallContext> context,
+                               std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader)
+    : context_(std::move(context)), reader_(std::move(reader)) {}
+
+GenerateStream::GenerateStream(GenerateStream&&) = default;
+
+GenerateStream::~GenerateStream() {
+  if (reader_ == nullptr) return;
+  Cancel();
+  reader_->Finish();
+}
+
+std::optional<v1::GenerateResponse> GenerateStream::Next() {
+  v1::GenerateResponse response;
+  if (!reader_->Read(&response)) return std::nullopt;
+  return response;
+}
+
+absl::Status GenerateStream::Finish() {
+  const grpc::Status status = reader_->Finish();
+  reader_ = nullptr;
+  return ToAbslStatus(status);
+}
+
+void GenerateStream::Cancel() { context_->grpc.TryCancel(); }
+
+Client::Client(const std::string& target)
+    : Client(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
+                                       MakeChannelArguments())) {}
+
+Client::Client(std::shared_ptr<grpc::Channel> channel)
+    : inference_(v1::Inference::NewStub(channel)),
+      health_(grpc::health::v1::Health::NewStub(channel)) {}
+
+GenerateStream Client::Generate(const v1::GenerateRequest& request, const CallOptions& options) {
+  auto context = std::make_unique<CallContext>(options);
+  auto reader = inference_->Generate(&context->grpc, request);
+  return GenerateStream(std::move(context), std::move(reader));
+}
+
+absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,
+                                                const CallOptions& options) {
+  return Call<v1::ScoreResponse>(*inference_, &v1::Inference::Stub::Score, request, options);
+}
+
+absl::StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request,
+                                                const CallOptions& options) {
+  return Call<v1::EmbedResponse>(*inference_, &v1::Inference::Stub::Embed, request, options);
+}
+
+absl::StatusOr<std::vector<v1::Model>> Client::ListModels(const CallOptions& options) {
+  auto response = Call<v1::ListModelsResponse>(*inference_, &v1::Inference::Stub::ListModels,
+                                               v1::ListModelsRequest(), options);
+  if (!response.ok()) return response.status();
+  return std::vector<v1::Model>(response->models().begin(), response->models().end());
+}
+
+absl::StatusOr<bool> Client::IsServing(const std::string& service, const CallOptions& options) {
+  HealthCheckRequest request;
+  request.set_service(service);
+  auto response =
+      Call<HealthCheckResponse>(*health_, &grpc::health::v1::Health::Stub::Check, request, options);
+  if (!response.ok()) return response.status();
+  return response->status() == HealthCheckResponse::SERVING;
+}
+
+absl::Status Client::WaitUntilServing(const std::string& service, const CallOptions& options) {
+  absl::Status status = WatchUntilServing(*health_, service, options);
+  while (absl::IsUnavailable(status)) {
+    absl::SleepFor(kWatchPause);
+    status = WatchUntilServing(*health_, service, options);
+  }
+  return status;
+}
+
+}  // namespace evaserve

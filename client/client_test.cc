@@ -1,0 +1,146 @@
+#include "client/client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "client/fake_inference_server.h"
+
+namespace evaserve {
+namespace {
+
+// Nothing listens on the discard port.
+constexpr char kNobody[] = "127.0.0.1:9";
+
+v1::GenerateRequest Prompt(const std::string& text) {
+  v1::GenerateRequest request;
+  request.set_prompt(text);
+  return request;
+}
+
+class ClientTest : public testing::Test {
+ protected:
+  FakeInferenceServer server_;
+  Client client_{server_.target()};
+};
+
+TEST_F(ClientTest, StreamsAGenerationUntilItsEnd) {
+  GenerateStream stream = client_.Generate(Prompt("abc"));
+
+  std::string text;
+  bool finished = false;
+  while (auto response = stream.Next()) {
+    text += response->text();
+    finished = response->has_finish();
+  }
+
+  EXPECT_TRUE(stream.Finish().ok());
+  EXPECT_EQ(text, "abc");
+  EXPECT_TRUE(finished);
+}
+
+TEST_F(ClientTest, ErrorsCarryTheServersCodeAndMessage) {
+  GenerateStream stream = client_.Generate(Prompt(""));
+
+  EXPECT_FALSE(stream.Next().has_value());
+  EXPECT_EQ(stream.Finish(), absl::InvalidArgumentError("prompt is empty"));
+}
+
+TEST_F(ClientTest, CancelEndsAStreamFromAnotherThread) {
+  GenerateStream stream = client_.Generate(Prompt("endless"));
+  ASSERT_TRUE(stream.Next().has_value());
+
+  std::thread canceller([&] { stream.Cancel(); });
+  while (stream.Next()) {
+  }
+  canceller.join();
+
+  EXPECT_TRUE(absl::IsCancelled(stream.Finish()));
+}
+
+TEST_F(ClientTest, AStreamMayBeDroppedBeforeItsEnd) {
+  std::optional<GenerateStream> stream = client_.Generate(Prompt("endless"));
+  ASSERT_TRUE(stream->Next().has_value());
+
+  stream.reset();
+
+  EXPECT_TRUE(client_.ListModels().ok());
+}
+
+TEST_F(ClientTest, DeadlineEndsAStream) {
+  GenerateStream stream =
+      client_.Generate(Prompt("endless"), {.deadline = absl::Now() + absl::Milliseconds(50)});
+
+  while (stream.Next()) {
+  }
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(stream.Finish()));
+}
+
+TEST_F(ClientTest, CancellationEndsRunningAndLaterCalls) {
+  Cancellation cancellation;
+  GenerateStream stream = client_.Generate(Prompt("endless"), {.cancellation = &cancellation});
+  ASSERT_TRUE(stream.Next().has_value());
+
+  cancellation.Cancel();
+  while (stream.Next()) {
+  }
+
+  EXPECT_TRUE(absl::IsCancelled(stream.Finish()));
+  EXPECT_TRUE(absl::IsCancelled(client_.ListModels({.cancellation = &cancellation}).status()));
+}
+
+TEST_F(ClientTest, ListsModels) {
+  const auto models = client_.ListModels();
+
+  ASSERT_TRUE(models.ok()) << models.status();
+  ASSERT_EQ(models->size(), 1u);
+  EXPECT_EQ(models->front().name(), "fake");
+}
+
+TEST_F(ClientTest, ReportsHealth) {
+  EXPECT_EQ(client_.IsServing().value(), true);
+  server_.SetServing(false);
+  EXPECT_EQ(client_.IsServing().value(), false);
+  EXPECT_TRUE(absl::IsNotFound(client_.IsServing("unknown").status()));
+}
+
+TEST_F(ClientTest, WaitsUntilTheServerServes) {
+  server_.SetServing(false);
+  absl::Status status = absl::UnknownError("");
+  std::thread waiter([&] { status = client_.WaitUntilServing(); });
+
+  server_.SetServing(true);
+  waiter.join();
+
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST_F(ClientTest, WaitingForHealthEndsAtTheDeadline) {
+  server_.SetServing(false);
+
+  const absl::Status status =
+      client_.WaitUntilServing("", {.deadline = absl::Now() + absl::Milliseconds(50)});
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+}
+
+TEST(ClientWithoutServerTest, CallsFailWithUnavailable) {
+  Client client(kNobody);
+
+  EXPECT_TRUE(absl::IsUnavailable(client.ListModels().status()));
+}
+
+TEST(ClientWithoutServerTest, WaitingForHealthEndsAtTheDeadline) {
+  Client client(kNobody);
+
+  const absl::Status status =
+      client.WaitUntilServing("", {.deadline = absl::Now() + absl::Milliseconds(50)});
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+}
+
+}  // namespace
+}  // namespace evaserve

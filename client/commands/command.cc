@@ -1,0 +1,49 @@
+#include "client/commands/command.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+
+namespace evaserve {
+
+ExitCode Fail(const absl::Status& status) {
+  std::cerr << "eva: " << absl::StatusCodeToString(status.code()) << ": " << status.message()
+            << std::endl;
+  if (absl::IsDeadlineExceeded(status)) return kExitDeadline;
+  if (absl::IsCancelled(status)) return kExitInterrupted;
+  return kExitFailed;
+}
+
+ExitCode FailUsage(std::string_view message) {
+  std::cerr << "eva: " << message << std::endl;
+  return kExitUsage;
+}
+
+absl::StatusOr<std::string> ReadInput(const std::string& path) {
+  std::ostringstream bytes;
+  if (path == "-") {
+    bytes << std::cin.rdbuf();
+    return bytes.str();
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (std::filesystem::is_directory(path)) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot read ", path, ": it is a directory"));
+  }
+  if (!file) return absl::NotFoundError(absl::StrCat("cannot read ", path, ": ", strerror(errno)));
+  bytes << file.rdbuf();
+  if (file.bad()) return absl::DataLossError(absl::StrCat("cannot read ", path));
+  return bytes.str();
+}
+
+void PrintBytes(std::string_view bytes) {
+  fwrite(bytes.data(), 1, bytes.size(), stdout);
+  fflush(stdout);
+}
+
+}  // namespace evaserve
