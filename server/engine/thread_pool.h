@@ -1,0 +1,62 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "kernels/worker_pool.h"
+
+namespace evaserve {
+
+// A WorkerPool with threads of its own.
+//
+// A model runs hundreds of kernels of a few microseconds in a row, then nothing for a while. So an
+// idle helper first looks out for the next call for kSpinTime, which costs it nothing to answer,
+// and then sleeps, so that an idle server uses no CPU and one with a CPU quota does not burn it.
+class ThreadPool final : public WorkerPool {
+ public:
+  // Starts num_workers - 1 threads; with one worker every task runs inline. `name`, at most 11
+  // bytes, begins their names: "NAME-1", "NAME-2", ...
+  explicit ThreadPool(int num_workers, std::string_view name = "eva-worker");
+
+  // Joins the threads. No call of Run() may be going on.
+  ~ThreadPool() override;
+
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int num_workers() const override { return static_cast<int>(helpers_.size()) + 1; }
+  void Run(int num_tasks, absl::FunctionRef<void(int task, int worker)> fn) override;
+  void* Scratch(int worker, size_t bytes) override;
+
+ private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  struct alignas(64) ScratchBuffer {
+    std::unique_ptr<void, Free> data;
+    size_t size = 0;
+  };
+
+  void HelperLoop(int worker);
+  void WakeHelpers(int count);
+  void RunTasks(int worker);
+
+  // The call that is going on. A worker reads `fn_` only after it has claimed a task, and the call
+  // does not return before that task is done.
+  const absl::FunctionRef<void(int task, int worker)>* fn_ = nullptr;
+  alignas(64) std::atomic<uint64_t> claim_{0};  // next task << 32 | number of tasks
+  alignas(64) std::atomic<int> unfinished_{0};  // tasks of the call
+  alignas(64) std::atomic<uint32_t> calls_{
+      0};  // changes with every call: what helpers look out for
+  std::atomic<bool> stopping_{false};
+
+  std::vector<ScratchBuffer> scratch_;  // of worker w at w + 1
+  std::vector<std::thread> helpers_;
+};
+
+}  // namespace evaserve
