@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+
+namespace evaserve {
+
+using RequestId = uint64_t;
+
+// What the scheduler must know of a request.
+struct Demand {
+  RequestId id = 0;
+  int64_t prefill_tokens = 0;  // at least 1; the request then generates, or is removed
+  int pages = 0;               // the most that its state will ever hold
+};
+
+// The tokens of one sequence in a step.
+struct StepPiece {
+  RequestId id = 0;
+  int num_tokens = 0;
+  bool is_prefill = false;  // else the one token that a generation goes on with
+};
+
+// Decides who gets a state and what runs in the next step.
+//
+// It only decides: it starts no thread, takes no lock, reads no clock and touches no model.
+//
+// Requests are admitted in the order they came, never skipping one, each when there is a place and
+// the pages that it can ever need are not promised to others. So one that runs always finishes.
+//
+// A step holds first one token of every generating sequence, then pieces of prompts, oldest first,
+// as long as the token budget lasts. A prompt gives one piece to a step, and a piece ends where the
+// sequence's window does.
+class Scheduler {
+ public:
+  struct Options {
+    int max_batch_tokens = 2048;  // in a step, at least 1
+    int max_running = 256;        // at least 1; not more than max_batch_tokens are admitted
+    int total_pages = 0;
+  };
+
+  explicit Scheduler(Options options);
+
+  void Enqueue(const Demand& demand);
+
+  // Moves those that can start from waiting to running and returns them.
+  std::vector<RequestId> Admit();
+
+  // The next step, empty if nobody can go on; valid until the next call. Its prompt tokens count as
+  // done. `tokens_to_boundary` says for a running sequence how many tokens, at least 1, it can take
+  // in one step.
+  std::span<const StepPiece> FormStep(absl::FunctionRef<int(RequestId)> tokens_to_boundary);
+
+  // A paused sequence keeps its place and its pages, but generates nothing.
+  void SetPaused(RequestId id, bool paused);
+
+  // Forgets a request, waiting or running.
+  void Remove(RequestId id);
+
+  int num_waiting() const { return static_cast<int>(waiting_.size()); }
+  int num_running() const { return static_cast<int>(running_.size()); }
+  int promised_pages() const { return promised_pages_; }
+
+ private:
+  struct Running {
+    RequestId id = 0;
+    int64_t prefill_tokens_left = 0;
+    int pages = 0;
+    bool paused = false;
+  };
+
+  const Options options_;
+  std::deque<Demand> waiting_;    // oldest first
+  std::vector<Running> running_;  // oldest first
+  std::vector<StepPiece> step_;
+  int promised_pages_ = 0;
+};
+
+}  // namespace evaserve
