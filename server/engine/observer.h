@@ -21,6 +21,8 @@ struct EngineState {
   int64_t pages_used = 0;
   int64_t pages_total = 0;
   int64_t page_bytes = 0;
+
+  bool operator==(const EngineState&) const = default;
 };
 
 // What the engine tells about itself, without knowing who listens. Called on the engine's thread.

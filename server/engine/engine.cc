@@ -1,0 +1,94 @@
+#include "server/engine/engine.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include "server/engine/active_request.h"
+#include "server/engine/mailbox.h"
+#include "server/engine/request_check.h"
+#include "server/engine/step_loop.h"
+
+namespace evaserve {
+namespace {
+
+class Handle final : public RequestHandle {
+ public:
+  Handle(RequestId id, std::shared_ptr<Mailbox> mailbox) : id_(id), mailbox_(std::move(mailbox)) {}
+
+  void Cancel() override {
+    if (!cancelled_.exchange(true)) mailbox_->Cancel(id_);
+  }
+
+  void Resume() override { mailbox_->Resume(id_); }
+
+ private:
+  const RequestId id_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace
+
+class Engine::Impl {
+ public:
+  Impl(std::unique_ptr<Model> model, const EngineOptions& options, EngineObserver& observer)
+      : model_(std::move(model)),
+        limits_(LimitsOf(*model_)),
+        mailbox_(std::make_shared<Mailbox>(Mailbox::Limits{
+            .max_waiting = options.max_waiting, .max_waiting_tokens = options.max_waiting_tokens})),
+        loop_(*model_, options, observer, *mailbox_),
+        thread_([this] { loop_.Run(); }) {
+    pthread_setname_np(thread_.native_handle(), "eva-engine");
+  }
+
+  ~Impl() {
+    mailbox_->Close();
+    thread_.join();
+  }
+
+  absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request) {
+    const TimePoint now = Clock::now();
+    if (absl::Status status = CheckRequest(request, limits_); !status.ok()) return status;
+    if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
+    const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
+    const int64_t max_new_tokens = MaxNewTokens(request, limits_);
+    absl::Status status = mailbox_->Submit(
+        std::make_unique<ActiveRequest>(id, std::move(request), max_new_tokens, *model_, now));
+    if (!status.ok()) return status;
+    return std::make_shared<Handle>(id, mailbox_);
+  }
+
+  const Model& model() const { return *model_; }
+  Mailbox& mailbox() const { return *mailbox_; }
+
+ private:
+  const std::unique_ptr<Model> model_;
+  const RequestLimits limits_;
+  const std::shared_ptr<Mailbox> mailbox_;  // shared with the handles, which may live longer
+  StepLoop loop_;
+  std::atomic<RequestId> next_id_{1};
+  std::thread thread_;
+};
+
+Engine::Engine(std::unique_ptr<Model> model, EngineOptions options, EngineObserver& observer)
+    : impl_(std::make_unique<Impl>(std::move(model), options, observer)) {}
+
+Engine::~Engine() = default;
+
+const ModelInfo& Engine::info() const { return impl_->model().info(); }
+const Tokenizer& Engine::tokenizer() const { return impl_->model().tokenizer(); }
+
+absl::StatusOr<std::shared_ptr<RequestHandle>> Engine::Submit(Request request) {
+  return impl_->Submit(std::move(request));
+}
+
+void Engine::Drain() { impl_->mailbox().Drain(); }
+
+bool Engine::WaitUntilIdle(TimePoint deadline) { return impl_->mailbox().WaitUntilIdle(deadline); }
+
+EngineState Engine::state() const { return impl_->mailbox().state(); }
+
+}  // namespace evaserve

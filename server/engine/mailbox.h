@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "server/engine/active_request.h"
+#include "server/engine/observer.h"
+#include "server/engine/request.h"
+#include "server/engine/scheduler.h"
+
+namespace evaserve {
+
+// What other threads have for the engine's thread, and what it tells them in return. Thread-safe.
+class Mailbox {
+ public:
+  struct Limits {
+    int max_waiting = 1024;
+    int64_t max_waiting_tokens = 16 << 20;  // one request alone may have more
+  };
+
+  struct Mail {
+    std::vector<std::unique_ptr<ActiveRequest>> submitted;  // oldest first
+    std::vector<RequestId> cancelled;
+    std::vector<RequestId> resumed;
+    bool closed = false;
+  };
+
+  explicit Mailbox(Limits limits) : limits_(limits) {}
+
+  // Errors: ResourceExhausted if too much is waiting, Unavailable after Drain() or Close().
+  absl::Status Submit(std::unique_ptr<ActiveRequest> request);
+  void Cancel(RequestId id);
+  void Resume(RequestId id);
+
+  // Refuses submissions from now on.
+  void Drain();
+
+  // Refuses everything from now on and tells the engine's thread to end.
+  void Close();
+
+  // Waits until nothing is in flight or `deadline` comes; true if nothing is.
+  bool WaitUntilIdle(TimePoint deadline);
+
+  EngineState state() const;
+
+  // For the engine's thread: what has come, as soon as there is something or `deadline` comes.
+  Mail Take(TimePoint deadline);
+
+  // For the engine's thread: how it stands, and how many requests have ended since the last call.
+  void Publish(const EngineState& state, int num_ended);
+
+ private:
+  bool HasMail() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
+
+  const Limits limits_;
+  mutable absl::Mutex mutex_;
+  Mail mail_ ABSL_GUARDED_BY(mutex_);
+  // As published, and what is in mail_ counts as waiting.
+  EngineState state_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace evaserve

@@ -1,0 +1,171 @@
+#include "server/engine/step_loop.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/status/statusor.h"
+
+namespace evaserve {
+
+StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& observer,
+                   Mailbox& mailbox)
+    : model_(model),
+      observer_(observer),
+      mailbox_(mailbox),
+      scheduler_({.max_batch_tokens = options.max_batch_tokens,
+                  .max_running = options.max_running,
+                  .total_pages = model.state_pool().total_pages}) {
+  mailbox_.Publish(CurrentState(), /*num_ended=*/0);
+}
+
+void StepLoop::Run() {
+  Publish();
+  bool is_busy = false;
+  while (true) {
+    Mailbox::Mail mail = mailbox_.Take(is_busy ? TimePoint::min() : NextDeadline());
+    const bool closed = mail.closed;
+    Receive(std::move(mail));
+    if (closed) break;
+    const TimePoint now = Clock::now();
+    EndExpired(now);
+    AdmitWaiting();
+    Publish();
+    is_busy = RunStep(now);
+  }
+  while (!requests_.empty()) {
+    End(requests_.begin()->first, absl::UnavailableError("the server is shutting down"),
+        Clock::now());
+  }
+  Publish();
+}
+
+void StepLoop::Receive(Mailbox::Mail mail) {
+  for (std::unique_ptr<ActiveRequest>& request : mail.submitted) {
+    const RequestId id = request->id();
+    scheduler_.Enqueue({.id = id,
+                        .prefill_tokens = request->prefill_tokens(),
+                        .pages = model_.PagesFor(request->max_length())});
+    waiting_tokens_ += request->prompt_tokens();
+    if (request->deadline() != TimePoint::max()) deadlines_.emplace(request->deadline(), id);
+    requests_.emplace(id, std::move(request));
+  }
+  for (RequestId id : mail.resumed) scheduler_.SetPaused(id, false);
+  for (RequestId id : mail.cancelled) {
+    End(id, absl::CancelledError("the request was cancelled"), Clock::now());
+  }
+}
+
+void StepLoop::EndExpired(TimePoint now) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    End(deadlines_.begin()->second, absl::DeadlineExceededError("the deadline has passed"), now);
+  }
+}
+
+TimePoint StepLoop::NextDeadline() const {
+  return deadlines_.empty() ? TimePoint::max() : deadlines_.begin()->first;
+}
+
+void StepLoop::AdmitWaiting() {
+  for (RequestId id : scheduler_.Admit()) {
+    ActiveRequest& request = *requests_.at(id);
+    request.Start(model_.NewSequence());
+    waiting_tokens_ -= request.prompt_tokens();
+  }
+}
+
+bool StepLoop::RunStep(TimePoint now) {
+  const std::span<const StepPiece> pieces = scheduler_.FormStep(
+      [this](RequestId id) { return model_.TokensToBoundary(requests_.at(id)->sequence()); });
+  if (pieces.empty()) return false;
+  GatherItems(pieces, now);
+  if (items_.empty()) return true;
+  absl::StatusOr<std::vector<StepResult>> results = model_.Step(items_);
+  if (results.ok()) {
+    const TimePoint end = Clock::now();
+    for (size_t i = 0; i < batch_.size(); ++i) {
+      TakeResult(*batch_[i], std::move((*results)[i]), end);
+    }
+  } else {
+    StepOneByOne(results.status());
+  }
+  stats_.duration = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - now);
+  observer_.OnStep(stats_);
+  return true;
+}
+
+void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {
+  items_.clear();
+  batch_.clear();
+  stats_ = {};
+  for (const StepPiece& piece : pieces) {
+    ActiveRequest& request = *requests_.at(piece.id);
+    // Admission has promised the pages, so this fails only if the model miscounts.
+    if (absl::Status status = model_.Reserve(request.sequence(), piece.num_tokens); !status.ok()) {
+      End(piece.id, std::move(status), now);
+      continue;
+    }
+    request.OnStepStart(now, observer_);
+    items_.push_back(request.NextItem(piece.num_tokens));
+    batch_.push_back(&request);
+    (piece.is_prefill ? stats_.prefill_tokens : stats_.decode_tokens) += piece.num_tokens;
+  }
+  stats_.num_sequences = static_cast<int>(items_.size());
+}
+
+// The states are as before the failed step, so each sequence gets a second chance alone, and only
+// the guilty ones end.
+void StepLoop::StepOneByOne(absl::Status status) {
+  for (size_t i = 0; i < batch_.size(); ++i) {
+    absl::StatusOr<std::vector<StepResult>> result = status;
+    if (batch_.size() > 1) result = model_.Step(std::span(items_).subspan(i, 1));
+    if (result.ok()) {
+      TakeResult(*batch_[i], std::move(result->front()), Clock::now());
+    } else {
+      End(batch_[i]->id(), result.status(), Clock::now());
+    }
+  }
+}
+
+void StepLoop::TakeResult(ActiveRequest& request, StepResult result, TimePoint now) {
+  switch (request.TakeResult(std::move(result), now, observer_)) {
+    case ActiveRequest::Outcome::kGoesOn:
+      break;
+    case ActiveRequest::Outcome::kPauses:
+      scheduler_.SetPaused(request.id(), true);
+      break;
+    case ActiveRequest::Outcome::kDone:
+      End(request.id(), absl::OkStatus(), now);
+      break;
+  }
+}
+
+void StepLoop::End(RequestId id, absl::Status status, TimePoint now) {
+  auto node = requests_.extract(id);
+  if (node.empty()) return;  // cancelled after its end
+  ActiveRequest& request = *node.mapped();
+  if (!request.has_started()) waiting_tokens_ -= request.prompt_tokens();
+  scheduler_.Remove(id);
+  deadlines_.erase({request.deadline(), id});
+  ++num_ended_;
+  request.End(std::move(status), now, observer_);
+}
+
+EngineState StepLoop::CurrentState() const {
+  const StatePool pool = model_.state_pool();
+  return {.running = scheduler_.num_running(),
+          .waiting = scheduler_.num_waiting(),
+          .waiting_tokens = waiting_tokens_,
+          .pages_used = pool.total_pages - pool.free_pages,
+          .pages_total = pool.total_pages,
+          .page_bytes = pool.page_bytes};
+}
+
+void StepLoop::Publish() {
+  const EngineState state = CurrentState();
+  if (state == published_ && num_ended_ == 0) return;
+  if (state != published_) observer_.OnState(state);
+  published_ = state;
+  mailbox_.Publish(state, std::exchange(num_ended_, 0));
+}
+
+}  // namespace evaserve

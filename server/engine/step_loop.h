@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "models/model.h"
+#include "server/engine/active_request.h"
+#include "server/engine/engine.h"
+#include "server/engine/mailbox.h"
+#include "server/engine/observer.h"
+#include "server/engine/scheduler.h"
+
+namespace evaserve {
+
+// What the engine's thread does: it takes requests from the mailbox and steps the model until the
+// mailbox is closed. Lives on that thread; the model is its own while Run() goes on.
+class StepLoop {
+ public:
+  // All of them must outlive this.
+  StepLoop(Model& model, const EngineOptions& options, EngineObserver& observer, Mailbox& mailbox);
+
+  // Returns when the mailbox is closed and everything in flight has ended with Unavailable.
+  void Run();
+
+ private:
+  // What comes in.
+  void Receive(Mailbox::Mail mail);
+  void EndExpired(TimePoint now);
+  void AdmitWaiting();
+  TimePoint NextDeadline() const;
+
+  // One step; false if there was nothing to do.
+  bool RunStep(TimePoint now);
+  void GatherItems(std::span<const StepPiece> pieces, TimePoint now);
+  void StepOneByOne(absl::Status status);
+  void TakeResult(ActiveRequest& request, StepResult result, TimePoint now);
+
+  // What goes out.
+  void End(RequestId id, absl::Status status, TimePoint now);
+  void Publish();
+  EngineState CurrentState() const;
+
+  Model& model_;
+  EngineObserver& observer_;
+  Mailbox& mailbox_;
+  Scheduler scheduler_;
+  absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
+  std::set<std::pair<TimePoint, RequestId>> deadlines_;  // of those that have one
+  int64_t waiting_tokens_ = 0;
+
+  // The step that is going on: the model's items, and whose each is.
+  std::vector<StepItem> items_;
+  std::vector<ActiveRequest*> batch_;
+  StepStats stats_;
+
+  EngineState published_;
+  int num_ended_ = 0;  // since the last Publish()
+};
+
+}  // namespace evaserve
