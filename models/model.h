@@ -106,7 +106,7 @@ class Model {
 };
 
 struct LoadOptions {
-  std::optional<DType> dtype;       // absent: what config.json says (torch_dtype)
+  std::optional<DType> dtype = {};  // absent: what config.json says (torch_dtype)
   int64_t state_bytes = 1ll << 30;  // memory of the state pool, touched only as it is used
 };
 

@@ -1,0 +1,90 @@
+#include "models/token_filters.h"
+
+#include <cmath>
+#include <limits>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace evaserve {
+namespace {
+
+using testing::ElementsAre;
+using testing::FloatNear;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kTolerance = 1e-6f;
+
+std::vector<float> Probabilities(const SamplingParams& params, std::vector<float> probabilities) {
+  std::vector<TokenId> ranking;
+  for (float& p : probabilities) p = std::log(p);
+  FilterToProbabilities(params, probabilities, ranking);
+  return probabilities;
+}
+
+auto Are(float a, float b, float c, float d) {
+  return ElementsAre(FloatNear(a, kTolerance), FloatNear(b, kTolerance), FloatNear(c, kTolerance),
+                     FloatNear(d, kTolerance));
+}
+
+TEST(TokenFiltersTest, WithoutFiltersIsTheSoftmax) {
+  EXPECT_THAT(Probabilities({}, {.1f, .4f, .2f, .3f}), Are(.1f, .4f, .2f, .3f));
+}
+
+TEST(TokenFiltersTest, TopKKeepsTheMostLikely) {
+  EXPECT_THAT(Probabilities({.top_k = 2}, {.1f, .4f, .2f, .3f}), Are(0, 4 / 7.f, 0, 3 / 7.f));
+  EXPECT_THAT(Probabilities({.top_k = 9}, {.1f, .4f, .2f, .3f}), Are(.1f, .4f, .2f, .3f));
+}
+
+TEST(TokenFiltersTest, TopKKeepsTheFirstOfEqualTokens) {
+  EXPECT_THAT(Probabilities({.top_k = 2}, {.25f, .25f, .25f, .25f}), Are(.5f, .5f, 0, 0));
+}
+
+TEST(TokenFiltersTest, TopPKeepsTheSmallestSetThatReachesIt) {
+  EXPECT_THAT(Probabilities({.top_p = .69}, {.1f, .4f, .2f, .3f}), Are(0, 4 / 7.f, 0, 3 / 7.f));
+  EXPECT_THAT(Probabilities({.top_p = .71}, {.1f, .4f, .2f, .3f}),
+              Are(0, 4 / 9.f, 2 / 9.f, 3 / 9.f));
+  EXPECT_THAT(Probabilities({.top_p = 1e-9}, {.1f, .4f, .2f, .3f}), Are(0, 1, 0, 0));
+}
+
+TEST(TokenFiltersTest, TopPCountsWhatTopKLeft) {
+  // Of the two that top_k keeps, the first alone has 4/7.
+  EXPECT_THAT(Probabilities({.top_k = 2, .top_p = .5}, {.1f, .4f, .2f, .3f}), Are(0, 1, 0, 0));
+}
+
+TEST(TokenFiltersTest, MinPIsRelativeToTheBest) {
+  EXPECT_THAT(Probabilities({.min_p = .6}, {.1f, .4f, .2f, .3f}), Are(0, 4 / 7.f, 0, 3 / 7.f));
+}
+
+TEST(TokenFiltersTest, TemperatureComesBeforeTheFilters) {
+  // At temperature 1/2 the probabilities are as 1, 16, 4, 9 to 30.
+  EXPECT_THAT(Probabilities({.temperature = .5, .top_p = .5}, {.1f, .4f, .2f, .3f}),
+              Are(0, 1, 0, 0));
+}
+
+TEST(TokenFiltersTest, BiasAddsAndBans) {
+  std::vector<float> logits = {1.f, 2.f, 3.f};
+  AdjustLogits({.logit_bias = {{0, 5.f}, {2, -100.f}, {17, 1.f}}}, {}, logits);
+  EXPECT_THAT(logits, ElementsAre(6.f, 2.f, -kInf));
+}
+
+TEST(TokenFiltersTest, BansDoNotCountIfNothingIsLeft) {
+  std::vector<float> logits = {1.f, 2.f};
+  AdjustLogits({.logit_bias = {{0, -100.f}, {1, -100.f}}}, {}, logits);
+  EXPECT_THAT(logits, ElementsAre(1.f, 2.f));
+}
+
+TEST(TokenFiltersTest, LogitsWithoutANumberAreEqual) {
+  std::vector<float> logits = {kNan, -kInf};
+  AdjustLogits({}, {}, logits);
+  EXPECT_THAT(logits, ElementsAre(0.f, 0.f));
+}
+
+TEST(TokenFiltersTest, LogSumExpSurvivesLargeLogits) {
+  EXPECT_NEAR(LogSumExp(std::vector<float>{1000.f, 1000.f}), 1000 + std::log(2.0), 1e-4);
+  EXPECT_EQ(LogSumExp(std::vector<float>{-kInf, -kInf}), -kInf);
+}
+
+}  // namespace
+}  // namespace evaserve
