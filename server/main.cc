@@ -1,0 +1,27 @@
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+
+#include "server/config.h"
+#include "server/log.h"
+#include "server/server.h"
+#include "server/termination.h"
+
+int main(int argc, char** argv) {
+  const evaserve::ParsedConfig parsed = evaserve::ParseConfig(argc, argv);
+  if (!parsed.config) {
+    std::fputs(parsed.message.c_str(), parsed.exit_code == 0 ? stdout : stderr);
+    return parsed.exit_code;
+  }
+  evaserve::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
+  evaserve::Termination termination;
+
+  auto server = evaserve::Server::Start(*parsed.config);
+  if (!server.ok()) {
+    spdlog::critical("cannot start: {}", std::string(server.status().message()));
+    return 1;
+  }
+  termination.Wait();
+  (*server)->Shutdown();
+  return 0;
+}

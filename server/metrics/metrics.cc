@@ -1,0 +1,211 @@
+#include "server/metrics/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <sstream>
+
+#include "server/metrics/process_metrics.h"
+
+namespace evaserve {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using Buckets = Histogram::BucketBoundaries;
+
+const Buckets kRequestBuckets{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                              1,     2.5,    5,     10,   25,    50,   100, 250,  500};
+const Buckets kWaitBuckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                           0.1,    0.25,    0.5,    1,     2.5,    5,     10,   25,    50};
+const Buckets kGapBuckets{0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005,
+                          0.01,   0.02,   0.05,   0.1,    0.2,   0.5,   1};
+const Buckets kTokenBuckets{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+const Buckets kSequenceBuckets{1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+
+template <typename Metric>
+Family<Metric>& MakeFamily(prometheus::Registry& registry, const MetricInfo& info) {
+  if constexpr (std::is_same_v<Metric, Counter>) {
+    return prometheus::BuildCounter().Name(info.name).Help(info.help).Register(registry);
+  } else if constexpr (std::is_same_v<Metric, Gauge>) {
+    return prometheus::BuildGauge().Name(info.name).Help(info.help).Register(registry);
+  } else {
+    return prometheus::BuildHistogram().Name(info.name).Help(info.help).Register(registry);
+  }
+}
+
+double Seconds(std::chrono::nanoseconds duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+}  // namespace
+
+struct Metrics::Families {
+  explicit Families(prometheus::Registry& r)
+      : build_info(MakeFamily<Gauge>(r, metric::kBuildInfo)),
+        model_ready(MakeFamily<Gauge>(r, metric::kModelReady)),
+        requests(MakeFamily<Counter>(r, metric::kRequests)),
+        request_seconds(MakeFamily<Histogram>(r, metric::kRequestSeconds)),
+        in_flight(MakeFamily<Gauge>(r, metric::kInFlight).Add({})),
+        input_bytes(MakeFamily<Counter>(r, metric::kInputBytes)),
+        output_bytes(MakeFamily<Counter>(r, metric::kOutputBytes)),
+        queue_seconds(MakeFamily<Histogram>(r, metric::kQueueSeconds)),
+        first_byte_seconds(MakeFamily<Histogram>(r, metric::kFirstByteSeconds)),
+        next_byte_seconds(MakeFamily<Histogram>(r, metric::kNextByteSeconds)),
+        step_seconds(MakeFamily<Histogram>(r, metric::kStepSeconds)),
+        step_tokens(MakeFamily<Histogram>(r, metric::kStepTokens)),
+        step_sequences(MakeFamily<Histogram>(r, metric::kStepSequences)),
+        prefill_tokens(MakeFamily<Counter>(r, metric::kPrefillTokens)),
+        decode_tokens(MakeFamily<Counter>(r, metric::kDecodeTokens)),
+        running(MakeFamily<Gauge>(r, metric::kRunning)),
+        waiting(MakeFamily<Gauge>(r, metric::kWaiting)),
+        waiting_tokens(MakeFamily<Gauge>(r, metric::kWaitingTokens)),
+        pages_used(MakeFamily<Gauge>(r, metric::kPagesUsed)),
+        pages_total(MakeFamily<Gauge>(r, metric::kPagesTotal)),
+        page_bytes(MakeFamily<Gauge>(r, metric::kPageBytes)) {}
+
+  Family<Gauge>& build_info;
+  Family<Gauge>& model_ready;
+  Family<Counter>& requests;
+  Family<Histogram>& request_seconds;
+  Gauge& in_flight;
+  Family<Counter>& input_bytes;
+  Family<Counter>& output_bytes;
+  Family<Histogram>& queue_seconds;
+  Family<Histogram>& first_byte_seconds;
+  Family<Histogram>& next_byte_seconds;
+  Family<Histogram>& step_seconds;
+  Family<Histogram>& step_tokens;
+  Family<Histogram>& step_sequences;
+  Family<Counter>& prefill_tokens;
+  Family<Counter>& decode_tokens;
+  Family<Gauge>& running;
+  Family<Gauge>& waiting;
+  Family<Gauge>& waiting_tokens;
+  Family<Gauge>& pages_used;
+  Family<Gauge>& pages_total;
+  Family<Gauge>& page_bytes;
+};
+
+// Looks every labelled metric up once, since the engine reports each token.
+class Metrics::ModelMetrics : public EngineObserver {
+ public:
+  ModelMetrics(Families& f, const std::string& model)
+      : labels_{{"model", model}},
+        queue_seconds_(f.queue_seconds.Add(labels_, kWaitBuckets)),
+        first_byte_seconds_(f.first_byte_seconds.Add(labels_, kWaitBuckets)),
+        next_byte_seconds_(f.next_byte_seconds.Add(labels_, kGapBuckets)),
+        step_seconds_(f.step_seconds.Add(labels_, kGapBuckets)),
+        step_tokens_(f.step_tokens.Add(labels_, kTokenBuckets)),
+        step_sequences_(f.step_sequences.Add(labels_, kSequenceBuckets)),
+        prefill_tokens_(f.prefill_tokens.Add(labels_)),
+        decode_tokens_(f.decode_tokens.Add(labels_)),
+        output_bytes_(f.output_bytes.Add(labels_)),
+        running_(f.running.Add(labels_)),
+        waiting_(f.waiting.Add(labels_)),
+        waiting_tokens_(f.waiting_tokens.Add(labels_)),
+        pages_used_(f.pages_used.Add(labels_)),
+        pages_total_(f.pages_total.Add(labels_)),
+        page_bytes_(f.page_bytes.Add(labels_)) {}
+
+  void OnStep(const StepStats& stats) override {
+    step_seconds_.Observe(Seconds(stats.duration));
+    step_tokens_.Observe(stats.prefill_tokens + stats.decode_tokens);
+    step_sequences_.Observe(stats.num_sequences);
+    prefill_tokens_.Increment(stats.prefill_tokens);
+    decode_tokens_.Increment(stats.decode_tokens);
+  }
+
+  void OnState(const EngineState& state) override {
+    running_.Set(static_cast<double>(state.running));
+    waiting_.Set(static_cast<double>(state.waiting));
+    waiting_tokens_.Set(static_cast<double>(state.waiting_tokens));
+    pages_used_.Set(static_cast<double>(state.pages_used));
+    pages_total_.Set(static_cast<double>(state.pages_total));
+    page_bytes_.Set(static_cast<double>(state.page_bytes));
+  }
+
+  void OnFirstStep(std::chrono::microseconds queue_time) override {
+    queue_seconds_.Observe(Seconds(queue_time));
+  }
+
+  void OnFirstToken(std::chrono::microseconds since_submit) override {
+    first_byte_seconds_.Observe(Seconds(since_submit));
+  }
+
+  void OnNextToken(std::chrono::microseconds since_last_token) override {
+    next_byte_seconds_.Observe(Seconds(since_last_token));
+  }
+
+  void OnDone(Task task, const Completion& completion) override {
+    output_bytes_.Increment(static_cast<double>(completion.usage.new_bytes));
+  }
+
+ private:
+  const prometheus::Labels labels_;
+  Histogram& queue_seconds_;
+  Histogram& first_byte_seconds_;
+  Histogram& next_byte_seconds_;
+  Histogram& step_seconds_;
+  Histogram& step_tokens_;
+  Histogram& step_sequences_;
+  Counter& prefill_tokens_;
+  Counter& decode_tokens_;
+  Counter& output_bytes_;
+  Gauge& running_;
+  Gauge& waiting_;
+  Gauge& waiting_tokens_;
+  Gauge& pages_used_;
+  Gauge& pages_total_;
+  Gauge& page_bytes_;
+};
+
+Metrics::Metrics(std::string_view version)
+    : registry_(std::make_unique<prometheus::Registry>()),
+      families_(std::make_unique<Families>(*registry_)) {
+  families_->build_info.Add({{"version", std::string(version)}}).Set(1);
+}
+
+Metrics::~Metrics() = default;
+
+std::unique_ptr<EngineObserver> Metrics::MakeObserver(const std::string& model) {
+  return std::make_unique<ModelMetrics>(*families_, model);
+}
+
+void Metrics::SetModelReady(const std::string& model, bool ready) {
+  families_->model_ready.Add({{"model", model}}).Set(ready ? 1 : 0);
+}
+
+void Metrics::OnRequestStart() { families_->in_flight.Increment(); }
+
+void Metrics::OnRequestEnd(const RequestSample& sample) {
+  const std::string model(sample.model);
+  const std::string method(sample.method);
+  families_->in_flight.Decrement();
+  families_->requests
+      .Add({{"model", model}, {"method", method}, {"code", std::string(sample.code)}})
+      .Increment();
+  families_->request_seconds.Add({{"model", model}, {"method", method}}, kRequestBuckets)
+      .Observe(Seconds(sample.duration));
+  if (sample.input_bytes > 0) {
+    families_->input_bytes.Add({{"model", model}})
+        .Increment(static_cast<double>(sample.input_bytes));
+  }
+}
+
+std::string Metrics::Text() const {
+  std::vector<prometheus::MetricFamily> families = registry_->Collect();
+  for (prometheus::MetricFamily& family : CollectProcessMetrics()) {
+    families.push_back(std::move(family));
+  }
+  std::ostringstream text;
+  prometheus::TextSerializer().Serialize(text, families);
+  return text.str();
+}
+
+}  // namespace evaserve

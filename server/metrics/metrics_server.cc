@@ -1,0 +1,107 @@
+#include "server/metrics/metrics_server.h"
+
+#include <civetweb.h>
+
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace evaserve {
+namespace {
+
+struct Page {
+  int code = 200;
+  const char* type = "text/plain; charset=utf-8";
+  std::string body;
+};
+
+absl::Status CheckAddress(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon == std::string::npos || colon == 0 ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("got '", address, "', allowed is HOST:PORT with a port of 0 .. 65535"));
+  }
+  return absl::OkStatus();
+}
+
+Page MakePage(std::string_view path, const MetricsPages& pages) {
+  if (path == "/metrics") {
+    return {200, "text/plain; version=0.0.4; charset=utf-8", pages.metrics()};
+  }
+  if (path == "/healthz") return {.body = "ok\n"};
+  if (path == "/readyz") {
+    const absl::Status ready = pages.ready();
+    if (ready.ok()) return {.body = "ok\n"};
+    return {.code = 503, .body = absl::StrCat(ready.message(), "\n")};
+  }
+  return {.code = 404, .body = "there are /metrics, /healthz and /readyz\n"};
+}
+
+void Send(mg_connection* connection, const Page& page, bool with_body) {
+  mg_response_header_start(connection, page.code);
+  mg_response_header_add(connection, "Content-Type", page.type, -1);
+  mg_response_header_add(connection, "Content-Length", std::to_string(page.body.size()).c_str(),
+                         -1);
+  mg_response_header_add(connection, "Cache-Control", "no-store", -1);
+  mg_response_header_send(connection);
+  if (with_body) mg_write(connection, page.body.data(), page.body.size());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
+                                                                    MetricsPages pages) {
+  if (absl::Status status = CheckAddress(address); !status.ok()) return status;
+  std::unique_ptr<MetricsServer> server(new MetricsServer(std::move(pages)));
+
+  mg_callbacks callbacks{};
+  callbacks.log_message = [](const mg_connection* connection, const char* message) {
+    auto* self = static_cast<MetricsServer*>(mg_get_user_data(mg_get_context(connection)));
+    // After the start only broken connections are reported, which concern nobody.
+    if (self->context_ == nullptr) self->error_ = message;
+    return 1;
+  };
+  const char* options[] = {"listening_ports",
+                           address.c_str(),
+                           "num_threads",
+                           "2",
+                           "request_timeout_ms",
+                           "10000",
+                           "keep_alive_timeout_ms",
+                           "5000",
+                           "enable_keep_alive",
+                           "yes",
+                           nullptr};
+  server->context_ = mg_start(&callbacks, server.get(), options);
+  if (server->context_ == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", address,
+                     server->error_.empty() ? "" : absl::StrCat(": ", server->error_)));
+  }
+  mg_server_port port{};
+  if (mg_get_server_ports(server->context_, 1, &port) == 1) server->port_ = port.port;
+  mg_set_request_handler(server->context_, "/", &MetricsServer::Answer, server.get());
+  return server;
+}
+
+MetricsServer::~MetricsServer() {
+  if (context_ != nullptr) mg_stop(context_);
+}
+
+int MetricsServer::Answer(mg_connection* connection, void* self) {
+  const mg_request_info* request = mg_get_request_info(connection);
+  const std::string_view method = request->request_method;
+  if (method != "GET" && method != "HEAD") {
+    Send(connection, {.code = 405, .body = "only GET\n"}, /*with_body=*/true);
+    return 405;
+  }
+  const Page page = MakePage(request->local_uri, static_cast<MetricsServer*>(self)->pages_);
+  Send(connection, page, /*with_body=*/method == "GET");
+  return page.code;
+}
+
+}  // namespace evaserve

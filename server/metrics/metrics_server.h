@@ -1,0 +1,46 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+struct mg_connection;
+struct mg_context;
+
+namespace evaserve {
+
+// What the metrics server shows. The functions are called on its threads.
+struct MetricsPages {
+  std::function<std::string()> metrics;  // the body of /metrics
+  std::function<absl::Status()> ready;   // /readyz answers 503 with the message unless this is ok
+};
+
+// Serves /metrics, /healthz (200 while the process runs) and /readyz over HTTP. Thread-safe.
+class MetricsServer {
+ public:
+  // Listens on `address`, "HOST:PORT"; port 0 takes a free one. Owns a few threads. Errors:
+  // InvalidArgument for a malformed address, Unavailable if it cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
+                                                              MetricsPages pages);
+  ~MetricsServer();
+
+  MetricsServer(const MetricsServer&) = delete;
+  MetricsServer& operator=(const MetricsServer&) = delete;
+
+  int port() const { return port_; }
+
+ private:
+  explicit MetricsServer(MetricsPages pages) : pages_(std::move(pages)) {}
+
+  static int Answer(mg_connection* connection, void* self);
+
+  const MetricsPages pages_;
+  mg_context* context_ = nullptr;
+  int port_ = 0;
+  std::string error_;  // the last thing that civetweb complained of while starting
+};
+
+}  // namespace evaserve

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "evaserve/v1/inference.pb.h"
+#include "models/model.h"
+#include "server/engine/request.h"
+
+namespace evaserve {
+
+// From evaserve.v1's messages to the engine's requests, without id, deadline and sink. All are
+// InvalidArgument, naming the field, its value and what is allowed, for what the protocol forbids.
+// What an absent field means comes from `info`.
+absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const ModelInfo& info,
+                                    const Tokenizer& tokenizer);
+absl::StatusOr<Request> MakeRequest(const v1::ScoreRequest& request, const Tokenizer& tokenizer);
+absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Tokenizer& tokenizer);
+
+// Bytes of text in the request's prompt or chat.
+int64_t InputBytes(const v1::GenerateRequest& request);
+
+// And back.
+void AddToken(const GeneratedToken& token, const Tokenizer& tokenizer,
+              v1::GenerateResponse& response);
+void FillFinish(const Completion& completion, v1::Finish& finish);
+void FillScore(const Completion& completion, const v1::ScoreRequest& request,
+               v1::ScoreResponse& response);
+void FillEmbedding(const Completion& completion, v1::EmbedResponse& response);
+
+}  // namespace evaserve

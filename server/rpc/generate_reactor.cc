@@ -1,0 +1,138 @@
+#include "server/rpc/generate_reactor.h"
+
+#include <utility>
+
+#include "server/rpc/call_info.h"
+#include "server/rpc/evaserve_requests.h"
+#include "server/rpc/grpc_status.h"
+
+namespace evaserve {
+
+GenerateReactor* GenerateReactor::Start(grpc::CallbackServerContext& context,
+                                        std::unique_ptr<RequestScope> scope,
+                                        absl::StatusOr<Work> work) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(context, std::move(scope)));
+  {
+    absl::MutexLock lock(&reactor->mutex_);
+    reactor->self_ = reactor;
+  }
+  if (work.ok()) {
+    reactor->Submit(*std::move(work));
+  } else {
+    reactor->EndWith(work.status());
+  }
+  return reactor.get();
+}
+
+GenerateReactor::GenerateReactor(grpc::CallbackServerContext& context,
+                                 std::unique_ptr<RequestScope> scope)
+    : context_(context), deadline_(DeadlineOf(context)), scope_(std::move(scope)) {}
+
+void GenerateReactor::Submit(Work work) {
+  logprobs_ = work.logprobs;
+  {
+    absl::MutexLock lock(&mutex_);
+    engine_ = work.engine;
+  }
+  work.request.deadline = deadline_;
+  work.request.sink = shared_from_this();
+  absl::StatusOr<std::shared_ptr<RequestHandle>> handle =
+      work.engine->Submit(std::move(work.request));
+  if (handle.ok()) {
+    handle_.Set(*std::move(handle));
+  } else {
+    EndWith(handle.status());
+  }
+}
+
+bool GenerateReactor::OnTokens(std::string_view text, std::span<const GeneratedToken> tokens) {
+  absl::MutexLock lock(&mutex_);
+  if (is_client_gone_) return true;
+  Take(text, tokens);
+  Advance();
+  is_resting_ = pending_bytes_ >= kMaxPendingBytes;
+  return !is_resting_;
+}
+
+void GenerateReactor::OnDone(Completion completion) {
+  {
+    absl::MutexLock lock(&mutex_);
+    scope_->Add(completion);
+    if (completion.status.ok()) {
+      FillFinish(completion, *pending_.mutable_finish());
+      has_pending_ = true;
+    }
+  }
+  EndWith(std::move(completion.status));
+}
+
+void GenerateReactor::EndWith(absl::Status status) {
+  absl::MutexLock lock(&mutex_);
+  scope_->status = TellExpired(std::move(status), deadline_);
+  AddRetryPushback(scope_->status, context_);
+  is_done_ = true;
+  Advance();
+}
+
+void GenerateReactor::OnWriteDone(bool ok) {
+  bool resume = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    is_writing_ = false;
+    is_client_gone_ = !ok;
+    Advance();
+    if (is_resting_ && pending_bytes_ <= kMaxPendingBytes / 2) {
+      is_resting_ = false;
+      resume = true;
+    }
+  }
+  if (!ok) handle_.Cancel();
+  if (resume) handle_.Resume();
+}
+
+void GenerateReactor::OnDone() {
+  std::shared_ptr<GenerateReactor> self;  // may be the last, so it goes after the lock
+  absl::MutexLock lock(&mutex_);
+  // On this thread, while the server still waits for this call: the engine's own thread could not
+  // destroy an engine, and what the scope reports to may go with the server.
+  scope_.reset();
+  engine_.reset();
+  self = std::move(self_);
+}
+
+void GenerateReactor::Take(std::string_view text, std::span<const GeneratedToken> tokens) {
+  // A token with logprobs costs a message of about this much memory, and each of its top ones too.
+  constexpr size_t kTokenBytes = 64;
+  if (!text.empty()) {
+    pending_.mutable_text()->append(text);
+    pending_bytes_ += text.size();
+    has_pending_ = true;
+  }
+  if (!logprobs_) return;
+  for (const GeneratedToken& token : tokens) {
+    AddToken(token, engine_->tokenizer(), pending_);
+    pending_bytes_ += kTokenBytes * (1 + token.sample.top.size());
+    has_pending_ = true;
+  }
+}
+
+void GenerateReactor::Advance() {
+  if (is_writing_) return;
+  if (has_pending_ && !is_client_gone_) {
+    writing_.Swap(&pending_);
+    pending_.Clear();
+    pending_bytes_ = 0;
+    has_pending_ = false;
+    is_writing_ = true;
+    if (!is_done_) {
+      StartWrite(&writing_);
+    } else {
+      StartWriteAndFinish(&writing_, grpc::WriteOptions(), ToGrpcStatus(scope_->status));
+    }
+  } else if (is_done_) {
+    is_writing_ = true;  // nothing can be started any more
+    Finish(ToGrpcStatus(scope_->status));
+  }
+}
+
+}  // namespace evaserve

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "evaserve/v1/inference.pb.h"
+#include "server/engine/engine.h"
+#include "server/rpc/handle_slot.h"
+#include "server/rpc/request_log.h"
+
+namespace evaserve {
+
+// The reactor of one Generate call: between the engine, which delivers tokens on its thread, and
+// the stream, which takes one message at a time at the client's pace. What arrives while a message
+// is under way goes into the next one; when that grows to kMaxPendingBytes the sequence rests until
+// half of it is written.
+//
+// Lives until gRPC's OnDone() and until the engine has let go of it, whichever comes last.
+class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                        public ResponseSink,
+                        public std::enable_shared_from_this<GenerateReactor> {
+ public:
+  static constexpr size_t kMaxPendingBytes = 64 << 10;
+
+  struct Work {
+    std::shared_ptr<Engine> engine;
+    Request request;  // without deadline and sink
+    bool logprobs = false;
+  };
+
+  // Runs `work`, or ends the call with its error.
+  static GenerateReactor* Start(grpc::CallbackServerContext& context,
+                                std::unique_ptr<RequestScope> scope, absl::StatusOr<Work> work);
+
+  // From the engine:
+  bool OnTokens(std::string_view text, std::span<const GeneratedToken> tokens) override;
+  void OnDone(Completion completion) override;
+
+ private:
+  GenerateReactor(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope);
+
+  void Submit(Work work);
+  void EndWith(absl::Status status);
+
+  // From gRPC:
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override { handle_.Cancel(); }
+  void OnDone() override;
+
+  // Starts what can be started: a write, or the end after the last one.
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(std::string_view text, std::span<const GeneratedToken> tokens)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  grpc::CallbackServerContext& context_;
+  const TimePoint deadline_;
+  HandleSlot handle_;
+  bool logprobs_ = false;
+
+  absl::Mutex mutex_;
+  std::shared_ptr<GenerateReactor> self_ ABSL_GUARDED_BY(mutex_);  // until gRPC's OnDone()
+  std::unique_ptr<RequestScope> scope_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<Engine> engine_ ABSL_GUARDED_BY(mutex_);
+  v1::GenerateResponse pending_ ABSL_GUARDED_BY(mutex_);
+  size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // about, of pending_
+  bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
+  v1::GenerateResponse writing_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it during a write
+  bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool is_resting_ ABSL_GUARDED_BY(mutex_) = false;      // the sequence, until Resume()
+  bool is_client_gone_ ABSL_GUARDED_BY(mutex_) = false;  // a write has failed
+  bool is_done_ ABSL_GUARDED_BY(mutex_) = false;         // the engine, with scope_->status
+};
+
+}  // namespace evaserve

@@ -1,0 +1,92 @@
+#include "server/rpc/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+#include "server/rpc/evaserve_service.h"
+#include "server/rpc/open_inference_service.h"
+
+namespace evaserve {
+namespace {
+
+// gRPC keeps both switches per process, for all servers built afterwards.
+void EnableHealthAndReflection() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+void SetOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder.SetMaxSendMessageSize(options.max_message_bytes);
+  auto set = [&builder](const char* name, int64_t value) {
+    builder.AddChannelArgument(name, static_cast<int>(value));
+  };
+  // Otherwise a second server on the same port would silently take half of the connections.
+  set(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
+  set(GRPC_ARG_KEEPALIVE_TIME_MS, options.keepalive_time.count());
+  set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, options.keepalive_timeout.count());
+  set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+      options.min_client_ping_interval.count());
+}
+
+}  // namespace
+
+struct GrpcServer::Services {
+  EvaserveService evaserve;
+  OpenInferenceService open_inference;
+};
+
+GrpcServer::GrpcServer() = default;
+
+GrpcServer::~GrpcServer() { Shutdown(Clock::now()); }
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
+                                                              ModelRepository& models,
+                                                              const ServingState& state,
+                                                              RequestLog& log) {
+  EnableHealthAndReflection();
+  std::unique_ptr<GrpcServer> self(new GrpcServer);
+  self->services_.reset(new Services{.evaserve{models, log},
+                                     .open_inference{models, log, state, options.server_version}});
+  grpc::ServerBuilder builder;
+  SetOptions(options, builder);
+  builder.RegisterService(&self->services_->evaserve);
+  builder.RegisterService(&self->services_->open_inference);
+  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &self->port_);
+  self->server_ = builder.BuildAndStart();
+  if (self->server_ == nullptr || self->port_ == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.address));
+  }
+  self->SetServing(false);
+  return self;
+}
+
+void GrpcServer::SetModelServing(const std::string& model, bool serving) {
+  server_->GetHealthCheckService()->SetServingStatus(model, serving);
+}
+
+void GrpcServer::SetServing(bool serving) {
+  for (const char* name : {"", v1::Inference::service_full_name(),
+                           inference::GRPCInferenceService::service_full_name()}) {
+    server_->GetHealthCheckService()->SetServingStatus(name, serving);
+  }
+}
+
+void GrpcServer::SetNotServingForGood() { server_->GetHealthCheckService()->Shutdown(); }
+
+void GrpcServer::Shutdown(TimePoint deadline) {
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::chrono::system_clock::now() + (deadline - Clock::now()));
+}
+
+}  // namespace evaserve

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/engine/request.h"
+#include "server/repository/model_repository.h"
+#include "server/rpc/request_log.h"
+#include "server/rpc/serving_state.h"
+
+namespace grpc {
+class Server;
+}
+
+namespace evaserve {
+
+struct GrpcServerOptions {
+  std::string address = "0.0.0.0:8001";  // HOST:PORT; port 0 takes a free one
+  std::string server_version;            // as ServerMetadata tells it
+  // A larger message is refused with RESOURCE_EXHAUSTED. gRPC's own limit for receiving is 4 MiB.
+  int max_message_bytes = 64 << 20;
+  // Streams that one connection may have open at a time.
+  int max_concurrent_streams = 4096;
+  // After this long without traffic a connection is probed, and closed unless the other side
+  // answers within keepalive_timeout: so sequences of clients that lost the network are freed.
+  std::chrono::milliseconds keepalive_time{60'000};
+  std::chrono::milliseconds keepalive_timeout{20'000};
+  // Clients may probe as often as this.
+  std::chrono::milliseconds min_client_ping_interval{10'000};
+};
+
+// The gRPC side of the server: both inference services, grpc.health.v1 and reflection. Health knows
+// "" (the whole server), both services by their full names, and every model by its name; all start
+// as NOT_SERVING. Thread-safe.
+class GrpcServer {
+ public:
+  // Listens at once. All references must outlive this. Errors: Unavailable if the address cannot be
+  // listened on.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options,
+                                                           ModelRepository& models,
+                                                           const ServingState& state,
+                                                           RequestLog& log);
+  ~GrpcServer();  // as Shutdown(Clock::now())
+
+  int port() const { return port_; }
+
+  // Sets the health of a model, or of all else (whole server and services).
+  void SetModelServing(const std::string& model, bool serving);
+  void SetServing(bool serving);
+
+  // Sets all health to NOT_SERVING for good; watchers hear of it.
+  void SetNotServingForGood();
+
+  // Takes no more calls, waits for those that go on until `deadline`, then cancels them and waits
+  // for their end.
+  void Shutdown(TimePoint deadline);
+
+ private:
+  struct Services;
+
+  GrpcServer();
+
+  std::unique_ptr<Services> services_;  // outlives server_
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace evaserve

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "models/model.h"
+#include "server/config.h"
+
+namespace evaserve {
+
+// The whole server: models, engines, gRPC, metrics. The one place that connects them. Thread-safe.
+class Server {
+ public:
+  // LoadModel(), or a test's stand-in.
+  using ModelLoader = std::function<absl::StatusOr<std::unique_ptr<Model>>(
+      const std::filesystem::path& directory, const LoadOptions& options, WorkerPool& pool)>;
+
+  // Listens first, so that a taken port shows at once and probes get an answer, then loads every
+  // model of `config`, then is ready. The log is the caller's business.
+  //
+  // Errors: Unavailable for an address that cannot be listened on; LoadModel()'s, naming the model,
+  // if one cannot be loaded.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config,
+                                                       ModelLoader load_model = LoadModel);
+
+  // Ends what is in flight with Unavailable.
+  ~Server();
+
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  int grpc_port() const;
+  int metrics_port() const;  // 0 if metrics are off
+
+  // Sets health to NOT_SERVING, refuses new requests with Unavailable, lets those in flight go on
+  // for config.drain_timeout, then cancels the rest. Returns when nothing is in flight.
+  void Shutdown();
+
+ private:
+  struct Parts;
+
+  explicit Server(std::unique_ptr<Parts> parts);
+
+  const std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace evaserve
