@@ -1,11 +1,18 @@
 #pragma once
 
 // Attention of some rows of one head over its list of slots: online softmax in base 2, one block of
-// kBlockPages pages after the other, first the summaries, then the window.
+// kBlockPages pages after the other, first the summaries, then the window; within a block, one tile
+// of columns after the other.
 //
-// The blocks lie at fixed slots and each row adds up its slots in their order, so a row's result is
-// the same to the bit however many rows share the tile. Slots that a row does not see get the
-// weight 0; slots that no row of a tile sees are not touched, since they may hold NaN.
+// Weights are 2^(logit - base). A row's base is the largest logit of the first columns in which it
+// sees anything, and moves only when a later logit exceeds it by more than kHeadroom: floating
+// point does not mind a base that is off by a little, and so the usual columns need neither a
+// maximum per row nor a second pass, and never leave the registers.
+//
+// A row's result is the same to the bit however many rows share the tile: columns lie at fixed
+// slots, a row's base follows from its own logits, and each row adds up its slots in their order.
+// Slots that a row does not see get the weight 0; slots that no row of a tile sees are not touched,
+// since they may hold NaN.
 
 #include <cstdint>
 
@@ -17,48 +24,57 @@ namespace evaserve {
 namespace {
 
 // Chosen on Zen 4 with bench/kernels/attention_bench.
-constexpr int kBlockPages = 4;
+constexpr int kBlockPages = 8;
 constexpr int kAttendRows = 96;
 
 constexpr int kBlockSlots = kBlockPages * kTileColumns;
-// What a hidden slot's logit is set to, and where the running maximum starts. The order of the two
-// makes the weight of a hidden slot 0 even while a row has seen nothing else.
-constexpr float kHidden = -1e30f;
-constexpr float kMaxBegin = -1e28f;
+constexpr float kHidden = -1e30f;  // the logit of a slot that a row does not see
+constexpr float kHeadroom = 16.f;
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kLn2 = 0.693147180559945309f;
 
 struct AttendScratch {
   char* q;        // [rows, q_units] units, times scale * log2(e)
   float* out;     // [rows, padded_head_dim], not yet normalised
-  float* max;     // [rows]
-  float* sum;     // [rows, kLanes]
-  float* logits;  // [kTileRows, kBlockSlots]
+  float* base;    // [rows]
+  bool* started;  // [rows]: has a base
+  float* sum;     // [rows, kLanes] of the weights
+  float* logits;  // [kTileRows, kTileWidth], minus the base
   char* weights;  // [kTileRows, kBlockSlots] elements
   char* tail;     // [padded_head_dim] units: the last value row of an odd number of slots
 };
 
-inline int64_t QueryUnits(const AttendRows& args) {
+inline int QueryUnits(const AttendRows& args) {
   return args.is_bfloat16 ? args.head_dim / 2 : args.head_dim;
 }
 
 // Lays the parts out from `base` on and returns the end; a null base measures.
 inline size_t LayOut(const AttendRows& args, char* base, AttendScratch& s) {
   size_t used = 0;
-  const auto take = [&](int64_t count, int size) {
+  const auto take = [&](int64_t bytes) {
     char* begin = base + used;
-    used += (count * size + 63) / 64 * 64;
+    used += (bytes + 63) / 64 * 64;
     return begin;
   };
   const int64_t rows = args.num_rows;
-  s.q = take(rows * QueryUnits(args), kUnitBytes);
-  s.out = reinterpret_cast<float*>(take(rows * args.padded_head_dim, 4));
-  s.max = reinterpret_cast<float*>(take(rows, 4));
-  s.sum = reinterpret_cast<float*>(take(rows * kLanes, 4));
-  s.logits = reinterpret_cast<float*>(take(kTileRows * kBlockSlots, 4));
-  s.weights = take(kTileRows * kBlockSlots, args.is_bfloat16 ? 2 : 4);
-  s.tail = take(args.padded_head_dim, kUnitBytes);
+  s.q = take(rows * QueryUnits(args) * kUnitBytes);
+  s.out = reinterpret_cast<float*>(take(rows * args.padded_head_dim * 4));
+  s.base = reinterpret_cast<float*>(take(rows * 4));
+  s.started = reinterpret_cast<bool*>(take(rows));
+  s.sum = reinterpret_cast<float*>(take(rows * kVecBytes));
+  s.logits = reinterpret_cast<float*>(take(kTileRows * kTileWidth * 4));
+  s.weights = take(kTileRows * kBlockSlots * 4);
+  s.tail = take(args.padded_head_dim * kUnitBytes);
   return used;
+}
+
+// Rows of queries and results lie too far apart for the hardware to foresee.
+inline void PrefetchRow(const AttendRows& args, int row) {
+  if (row >= args.num_rows) return;
+  for (int d = 0; d < args.head_dim; d += 16) {
+    __builtin_prefetch(args.q + row * args.q_stride + d, /*write=*/0);
+    __builtin_prefetch(args.out + row * args.out_stride + d, /*write=*/1);
+  }
 }
 
 template <bool kBf16>
@@ -66,7 +82,8 @@ void PrepareQueries(const AttendRows& args, const AttendScratch& s) {
   const Vec scale = Broadcast(args.scale * kLog2E);
   for (int r = 0; r < args.num_rows; ++r) {
     const float* q = args.q + r * args.q_stride;
-    char* to = s.q + r * QueryUnits(args) * kUnitBytes;
+    PrefetchRow(args, r + 4);
+    char* to = s.q + int64_t{r} * QueryUnits(args) * kUnitBytes;
     for (int d = 0; d < args.head_dim; d += kBf16 ? 2 * kLanes : kLanes) {
       const int left = args.head_dim - d;
       const Vec a = LoadPartial(q + d, left) * scale;
@@ -95,69 +112,62 @@ EVASERVE_INLINE int VisibleSlots(const AttendRows& args, const SlotBlock& block,
   return visible < 0 ? 0 : visible < block.num_slots ? visible : block.num_slots;
 }
 
-// Hides what `row` does not see among the logits [0, end) of a block.
-inline void HideSlots(const AttendRows& args, const SlotBlock& block, int row, int end,
-                      float* logits) {
-  const int visible = VisibleSlots(args, block, row);
-  for (int j = visible / kLanes * kLanes; j < end; j += kLanes) {
-    const VecInt shown = (VecInt)(Iota() + j < visible);
-    Store(logits + j, Select(shown, Load(logits + j), Broadcast(kHidden)));
-  }
-  if (!block.is_window || args.tree_mask == nullptr) return;
-  for (int j = 0; j < visible; ++j) {
-    const int own = block.begin + j - args.own_begin;
-    if (own >= 0 && args.tree_mask[int64_t{row} * args.num_own + own] == 0) logits[j] = kHidden;
-  }
-}
+// One tile: kRows rows from `row` on, and the first `count` slots of a block.
+struct AttendTile {
+  const AttendRows& args;
+  const AttendScratch& s;
+  const SlotBlock& block;
+  int row = 0;
+  int count = 0;
+  int num_done = 0;  // slots whose weights are multiplied with the values already
 
-// logits = q . k of one page, for `columns` slots rounded up to vectors; max covers them.
-template <bool kBf16, int kRows>
-EVASERVE_INLINE void MultiplyKeys(const char* q, int64_t q_units, const char* keys, int columns,
-                                  float* logits, Vec (&max)[kRows]) {
-  for (int begin = 0; begin < columns; begin += kTileWidth) {
-    DispatchVecs(
-        columns - begin, [&](auto vecs) __attribute__((always_inline)) {
-          constexpr int kVecs = decltype(vecs)::value;
-          Accumulators<kRows, kVecs> acc = {};
-          MultiplyPanel<kBf16>(q, q_units * kUnitBytes, keys + begin * kUnitBytes,
-                               kTileColumns * kUnitBytes, static_cast<int>(q_units), acc);
-          for (int r = 0; r < kRows; ++r) {
-            for (int n = 0; n < kVecs; ++n) {
-              Store(logits + r * kBlockSlots + begin + n * kLanes, acc.at[r][n]);
-              max[r] = Max(max[r], acc.at[r][n]);
-            }
-          }
-        });
+  const char* keys(int slot) const {
+    return reinterpret_cast<const char*>(args.keys) +
+           block.pages[slot / kTileColumns] * args.page_bytes + slot % kTileColumns * kUnitBytes;
   }
-}
+  const char* values(int slot) const {
+    return reinterpret_cast<const char*>(args.keys) +
+           block.pages[slot / kTileColumns] * args.page_bytes + args.key_bytes;
+  }
+  bool HideInTree(int r, int slot) const {
+    const int own = block.begin + slot - args.own_begin;
+    return own >= 0 && args.tree_mask[int64_t{row + r} * args.num_own + own] == 0;
+  }
+};
 
-// weights = 2^(logits - max), and their sum.
+// The values of slots [begin, end) of a block as panels. An odd last slot of bfloat16 shares its
+// unit with one that may never have been written: it is copied without it.
 template <bool kBf16>
-EVASERVE_INLINE Vec Exponentiate(const float* logits, int count, float max, char* weights) {
-  const Vec m = Broadcast(max);
-  Vec sum = {};
-  if constexpr (kBf16) {
-    for (int j = 0; j < count; j += 2 * kLanes) {
-      const Vec a = Exp2<true>(Load(logits + j) - m);
-      const Vec b = Exp2<true>(Load(logits + j + kLanes) - m);
-      sum += a + b;
-      Store(weights + j * 2, ToBFloat16(a, b));
+EVASERVE_INLINE int ValuePanels(const AttendTile& t, int begin, int end, Panel* panels) {
+  const int64_t row_bytes = int64_t{t.args.padded_head_dim} * kUnitBytes;
+  constexpr int kPack = kBf16 ? 2 : 1;
+  int num_panels = 0;
+  while (begin < end) {
+    const int in_page = begin % kTileColumns;
+    const int room = kTileColumns - in_page;
+    const int slots = end - begin < room ? end - begin : room;
+    const char* rows = t.values(begin) + in_page / kPack * row_bytes;
+    if (slots >= kPack) panels[num_panels++] = {rows, slots / kPack};
+    if (slots % kPack != 0) {
+      for (int d = 0; d < t.args.padded_head_dim; d += kLanes) {
+        const VecUint pairs = (VecUint)Load(rows + slots / kPack * row_bytes + d * kUnitBytes);
+        Store(t.s.tail + d * kUnitBytes, (Vec)(pairs & 0xffffu));
+      }
+      panels[num_panels++] = {t.s.tail, 1};
     }
-  } else {
-    for (int j = 0; j < count; j += kLanes) {
-      const Vec a = Exp2<false>(Load(logits + j) - m);
-      sum += a;
-      Store(weights + j * 4, a);
-    }
+    begin += slots;
   }
-  return sum;
+  return num_panels;
 }
 
-// out = out * correction + weights * values
+// out += weights * values for the slots up to `end` that are not done yet.
 template <bool kBf16, int kRows>
-EVASERVE_INLINE void MultiplyValues(const char* weights, const Panel* panels, int num_panels,
-                                    int columns, const float (&correction)[kRows], float* out) {
-  constexpr int64_t kWeightStride = kBlockSlots * (kBf16 ? 2 : 4);
+EVASERVE_INLINE void MultiplyValues(AttendTile& t, int end) {
+  constexpr int64_t kWeightBytes = kBf16 ? 2 : 4;
+  Panel panels[kBlockPages + 1];
+  const int num_panels = ValuePanels<kBf16>(t, t.num_done, end, panels);
+  const int columns = t.args.padded_head_dim;
+  float* out = t.s.out + int64_t{t.row} * columns;
   for (int begin = 0; begin < columns; begin += kTileWidth) {
     DispatchVecs(
         columns - begin, [&](auto vecs) __attribute__((always_inline)) {
@@ -165,13 +175,12 @@ EVASERVE_INLINE void MultiplyValues(const char* weights, const Panel* panels, in
           Accumulators<kRows, kVecs> acc;
           for (int r = 0; r < kRows; ++r) {
             for (int n = 0; n < kVecs; ++n) {
-              acc.at[r][n] =
-                  Load(out + r * columns + begin + n * kLanes) * Broadcast(correction[r]);
+              acc.at[r][n] = Load(out + r * columns + begin + n * kLanes);
             }
           }
-          const char* a = weights;
+          const char* a = t.s.weights + t.num_done * kWeightBytes;
           for (int i = 0; i < num_panels; ++i) {
-            MultiplyPanel<kBf16>(a, kWeightStride, panels[i].data + begin * kUnitBytes,
+            MultiplyPanel<kBf16>(a, kBlockSlots * kWeightBytes, panels[i].data + begin * kUnitBytes,
                                  int64_t{columns} * kUnitBytes, panels[i].num_units, acc);
             a += panels[i].num_units * kUnitBytes;
           }
@@ -182,72 +191,128 @@ EVASERVE_INLINE void MultiplyValues(const char* weights, const Panel* panels, in
           }
         });
   }
+  t.num_done = end;
 }
 
-// The values of `count` slots of a block as panels. An odd last slot of bfloat16 shares its unit
-// with one that may never have been written: it is copied without it.
-template <bool kBf16>
-EVASERVE_INLINE int ValuePanels(const AttendRows& args, const SlotBlock& block, int count,
-                                char* tail, Panel* panels) {
-  int num_panels = 0;
-  for (int begin = 0; begin < count; begin += kTileColumns) {
-    const int slots = count - begin < kTileColumns ? count - begin : kTileColumns;
-    const char* values = reinterpret_cast<const char*>(args.keys) +
-                         block.pages[begin / kTileColumns] * args.page_bytes + args.key_bytes;
-    if (slots >= (kBf16 ? 2 : 1)) panels[num_panels++] = {values, kBf16 ? slots / 2 : slots};
-    if (kBf16 && slots % 2 != 0) {
-      const char* row = values + int64_t{slots / 2} * args.padded_head_dim * kUnitBytes;
-      for (int d = 0; d < args.padded_head_dim; d += kLanes) {
-        const VecUint pairs = (VecUint)Load(row + d * kUnitBytes);
-        Store(tail + d * kUnitBytes, (Vec)(pairs & 0xffffu));
-      }
-      panels[num_panels++] = {tail, 1};
+// The weights of kVecs vectors of logits, to slots from `begin` on; returns what they add to the
+// sum.
+template <bool kBf16, int kVecs>
+EVASERVE_INLINE void Weigh(const AttendTile& t, int r, int begin, const Vec (&logits)[kVecs]) {
+  float* sum = t.s.sum + int64_t{t.row + r} * kLanes;
+  char* weights = t.s.weights + (r * kBlockSlots + begin) * (kBf16 ? 2 : 4);
+  Vec total = Load(sum);
+  if constexpr (kBf16) {
+    for (int n = 0; n < kVecs; n += 2) {
+      const Vec a = Exp2<true>(logits[n]);
+      const Vec b = n + 1 < kVecs ? Exp2<true>(logits[n + 1]) : Vec{};
+      total = total + a;
+      total = total + b;
+      Store(weights + n * kLanes * 2, ToBFloat16(a, b));
+    }
+  } else {
+    for (int n = 0; n < kVecs; ++n) {
+      const Vec a = Exp2<false>(logits[n]);
+      total = total + a;
+      Store(weights + n * kLanes * 4, a);
     }
   }
-  return num_panels;
+  Store(sum, total);
+}
+
+// Moves the base of row r by `delta` and scales what the row has so far.
+inline void MoveBase(const AttendTile& t, int r, float delta) {
+  const int row = t.row + r;
+  t.s.base[row] += delta;
+  if (!t.s.started[row]) {
+    t.s.started[row] = true;
+    return;
+  }
+  const Vec factor = Broadcast(Exp2(-delta));
+  float* sum = t.s.sum + int64_t{row} * kLanes;
+  Store(sum, Load(sum) * factor);
+  float* out = t.s.out + int64_t{row} * t.args.padded_head_dim;
+  for (int d = 0; d < t.args.padded_head_dim; d += kLanes) Store(out + d, Load(out + d) * factor);
+}
+
+// What the columns in s.logits make of the bases, then their weights: the way of the columns that a
+// row sees first, of those that exceed the headroom, and of trees.
+template <bool kBf16, int kRows, int kVecs>
+__attribute__((noinline)) void WeighCarefully(AttendTile& t, int begin) {
+  float delta[kRows];
+  bool moves[kRows];
+  bool any_moves = false;
+  for (int r = 0; r < kRows; ++r) {
+    float* logits = t.s.logits + r * kTileWidth;
+    for (int j = 0; t.block.is_window && t.args.tree_mask && j < kVecs * kLanes; ++j) {
+      if (begin + j < t.count && t.HideInTree(r, begin + j)) logits[j] = kHidden;
+    }
+    Vec top = Load(logits);
+    for (int n = 1; n < kVecs; ++n) top = Max(top, Load(logits + n * kLanes));
+    const float max = ReduceMax(top);
+    moves[r] = max > kHeadroom || (!t.s.started[t.row + r] && max > kHidden);
+    delta[r] = moves[r] ? max : 0.f;
+    any_moves = any_moves || moves[r];
+  }
+  if (any_moves && t.num_done < begin) MultiplyValues<kBf16, kRows>(t, begin);
+
+  for (int r = 0; r < kRows; ++r) {
+    const float* from = t.s.logits + r * kTileWidth;
+    if (moves[r]) MoveBase(t, r, delta[r]);
+    Vec logits[kVecs];
+    for (int n = 0; n < kVecs; ++n) logits[n] = Load(from + n * kLanes) - Broadcast(delta[r]);
+    Weigh<kBf16>(t, r, begin, logits);
+  }
+}
+
+// Logits and weights of kVecs vectors of slots from `begin` on.
+template <bool kBf16, int kRows, int kVecs>
+EVASERVE_INLINE void ScoreColumns(AttendTile& t, int begin) {
+  const int q_bytes = QueryUnits(t.args) * kUnitBytes;
+  Accumulators<kRows, kVecs> acc;
+  bool all_started = t.args.tree_mask == nullptr || !t.block.is_window;
+  for (int r = 0; r < kRows; ++r) {
+    const Vec base = Broadcast(-t.s.base[t.row + r]);
+    for (int n = 0; n < kVecs; ++n) acc.at[r][n] = base;
+    all_started = all_started && t.s.started[t.row + r];
+  }
+  MultiplyPanel<kBf16>(t.s.q + int64_t{t.row} * q_bytes, q_bytes, t.keys(begin),
+                       kTileColumns * kUnitBytes, q_bytes / kUnitBytes, acc);
+
+  if (VisibleSlots(t.args, t.block, t.row) < begin + kVecs * kLanes) {
+    for (int r = 0; r < kRows; ++r) {
+      const int visible = VisibleSlots(t.args, t.block, t.row + r) - begin;
+      for (int n = 0; n < kVecs; ++n) {
+        const VecInt shown = (VecInt)(Iota() + n * kLanes < visible);
+        acc.at[r][n] = Select(shown, acc.at[r][n], Broadcast(kHidden));
+      }
+    }
+  }
+
+  Vec top = acc.at[0][0];
+  for (int r = 0; r < kRows; ++r) {
+    for (int n = 0; n < kVecs; ++n) top = Max(top, acc.at[r][n]);
+  }
+  if (all_started && !AnyGreater(top, Broadcast(kHeadroom))) {
+    for (int r = 0; r < kRows; ++r) Weigh<kBf16>(t, r, begin, acc.at[r]);
+    return;
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int n = 0; n < kVecs; ++n) {
+      Store(t.s.logits + r * kTileWidth + n * kLanes, acc.at[r][n]);
+    }
+  }
+  WeighCarefully<kBf16, kRows, kVecs>(t, begin);
 }
 
 template <bool kBf16, int kRows>
-__attribute__((noinline)) void AttendTile(const AttendRows& args, const AttendScratch& s,
-                                          const SlotBlock& block, int row, int count) {
-  const int64_t q_units = QueryUnits(args);
-  Vec max[kRows];
-  for (int r = 0; r < kRows; ++r) max[r] = Broadcast(kHidden);
-
-  const bool all_shown = args.tree_mask == nullptr && count % kTileColumns == 0 &&
-                         VisibleSlots(args, block, row) == count;
-  for (int begin = 0; begin < count; begin += kTileColumns) {
-    const char* keys = reinterpret_cast<const char*>(args.keys) +
-                       block.pages[begin / kTileColumns] * args.page_bytes;
-    const int columns = count - begin < kTileColumns ? count - begin : kTileColumns;
-    MultiplyKeys<kBf16>(s.q + row * q_units * kUnitBytes, q_units, keys, columns, s.logits + begin,
-                        max);
+__attribute__((noinline)) void RunTile(AttendTile t) {
+  for (int begin = 0; begin < t.count; begin += kTileWidth) {
+    DispatchVecs(
+        t.count - begin, [&](auto vecs) __attribute__((always_inline)) {
+          ScoreColumns<kBf16, kRows, decltype(vecs)::value>(t, begin);
+        });
   }
-
-  const int padded = (count + 2 * kLanes - 1) / (2 * kLanes) * (2 * kLanes);
-  float correction[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    float* logits = s.logits + r * kBlockSlots;
-    if (!all_shown) {
-      HideSlots(args, block, row + r, padded, logits);
-      max[r] = Broadcast(kHidden);
-      for (int j = 0; j < padded; j += kLanes) max[r] = Max(max[r], Load(logits + j));
-    }
-    const float old_max = s.max[row + r];
-    const float block_max = ReduceMax(max[r]);
-    const float new_max = block_max > old_max ? block_max : old_max;
-    s.max[row + r] = new_max;
-    correction[r] = Exp2(old_max - new_max);
-    const Vec sum =
-        Exponentiate<kBf16>(logits, padded, new_max, s.weights + r * kBlockSlots * (kBf16 ? 2 : 4));
-    float* total = s.sum + (row + r) * kLanes;
-    Store(total, Fma(Load(total), Broadcast(correction[r]), sum));
-  }
-
-  Panel panels[kBlockPages + 1];
-  const int num_panels = ValuePanels<kBf16>(args, block, count, s.tail, panels);
-  MultiplyValues<kBf16>(s.weights, panels, num_panels, args.padded_head_dim, correction,
-                        s.out + row * args.padded_head_dim);
+  MultiplyValues<kBf16, kRows>(t, t.count);
 }
 
 template <bool kBf16>
@@ -256,21 +321,22 @@ void AttendBlock(const AttendRows& args, const AttendScratch& s, const SlotBlock
     const int rows = args.num_rows - row < kTileRows ? args.num_rows - row : kTileRows;
     const int count = VisibleSlots(args, block, row + rows - 1);
     if (count == 0) continue;
-    DispatchRows(
-        rows, [&](auto r) { AttendTile<kBf16, decltype(r)::value>(args, s, block, row, count); });
+    DispatchRows(rows, [&](auto r) {
+      RunTile<kBf16, decltype(r)::value>({args, s, block, row, count});
+    });
   }
 }
 
 inline void FinishRow(const AttendRows& args, const AttendScratch& s, int row) {
-  const float sum = ReduceAdd(Load(s.sum + row * kLanes));
+  const float sum = ReduceAdd(Load(s.sum + int64_t{row} * kLanes));
   const Vec inverse = Broadcast(1.f / sum);
-  const float* from = s.out + row * args.padded_head_dim;
+  const float* from = s.out + int64_t{row} * args.padded_head_dim;
   float* out = args.out + row * args.out_stride;
   for (int d = 0; d < args.head_dim; d += kLanes) {
     StorePartial(out + d, Load(from + d) * inverse, args.head_dim - d);
   }
   if (args.lse != nullptr) {
-    args.lse[row * args.lse_stride] = s.max[row] * kLn2 + __builtin_logf(sum);
+    args.lse[row * args.lse_stride] = s.base[row] * kLn2 + __builtin_logf(sum);
   }
 }
 
@@ -278,8 +344,11 @@ template <bool kBf16>
 void AttendAll(const AttendRows& args, const AttendScratch& s) {
   PrepareQueries<kBf16>(args, s);
   for (int64_t i = 0; i < int64_t{args.num_rows} * args.padded_head_dim; ++i) s.out[i] = 0.f;
-  for (int i = 0; i < args.num_rows; ++i) s.max[i] = kMaxBegin;
   for (int i = 0; i < args.num_rows * kLanes; ++i) s.sum[i] = 0.f;
+  for (int i = 0; i < args.num_rows; ++i) {
+    s.base[i] = 0.f;
+    s.started[i] = false;
+  }
 
   const auto walk = [&](const int32_t* pages, int num_slots, bool is_window) {
     for (int begin = 0; begin < num_slots; begin += kBlockSlots) {

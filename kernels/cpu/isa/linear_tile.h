@@ -53,15 +53,5 @@ void Linear(const LinearTile& args) {
   args.is_bfloat16 ? LinearBlock<true>(args) : LinearBlock<false>(args);
 }
 
-void ToBFloat16Row(const float* x, int size, void* pairs) {
-  float* to = static_cast<float*>(pairs);
-  for (int i = 0; i < size; i += 2 * kLanes) {
-    const int left = size - i;
-    const Vec a = LoadPartial(x + i, left);
-    const Vec b = left > kLanes ? LoadPartial(x + i + kLanes, left - kLanes) : Vec{};
-    StorePartial(to + i / 2, ToBFloat16(a, b), (left + 1) / 2);
-  }
-}
-
 }  // namespace
 }  // namespace evaserve

@@ -10,6 +10,17 @@
 namespace evaserve {
 namespace {
 
+// An odd size is padded with zero.
+void ToBFloat16Row(const float* x, int size, void* pairs) {
+  float* to = static_cast<float*>(pairs);
+  for (int i = 0; i < size; i += 2 * kLanes) {
+    const int left = size - i;
+    const Vec a = LoadPartial(x + i, left);
+    const Vec b = left > kLanes ? LoadPartial(x + i + kLanes, left - kLanes) : Vec{};
+    StorePartial(to + i / 2, ToBFloat16(a, b), (left + 1) / 2);
+  }
+}
+
 // rope(x) in the half-split layout; to may be x.
 inline void Rotate(const float* x, const float* cos, const float* sin, int head_dim, float* to) {
   const int half = head_dim / 2;
@@ -22,18 +33,15 @@ inline void Rotate(const float* x, const float* cos, const float* sin, int head_
   }
 }
 
-inline uint32_t BFloat16Bits(float x) { return RoundToBFloat16(Broadcast(x))[0]; }
+constexpr int kMaxHeadDim = 1024;
 
 inline void StoreKey(const float* key, int slot, int head_dim, bool is_bfloat16, std::byte* keys) {
-  if (is_bfloat16) {
-    uint32_t* to = reinterpret_cast<uint32_t*>(keys) + slot;
-    for (int d = 0; d < head_dim; d += 2) {
-      to[d / 2 * kTileColumns] = BFloat16Bits(key[d]) | (BFloat16Bits(key[d + 1]) << 16);
-    }
-  } else {
-    float* to = reinterpret_cast<float*>(keys) + slot;
-    for (int d = 0; d < head_dim; ++d) to[d * kTileColumns] = key[d];
-  }
+  alignas(kVecBytes) float pairs[kMaxHeadDim / 2];
+  if (is_bfloat16) ToBFloat16Row(key, head_dim, pairs);
+  const float* units = is_bfloat16 ? pairs : key;
+  const int num_units = is_bfloat16 ? head_dim / 2 : head_dim;
+  float* to = reinterpret_cast<float*>(keys) + slot;
+  for (int i = 0; i < num_units; ++i) __builtin_memcpy(to + i * kTileColumns, units + i, 4);
 }
 
 // Keeps the neighbour in the pair. Dimensions from head_dim on become zero.
@@ -53,8 +61,6 @@ inline void StoreValue(const float* value, int slot, int head_dim, int padded_he
                                 : (Vec)((old & 0xffffu) | (bits << 16)));
   }
 }
-
-constexpr int kMaxHeadDim = 1024;
 
 void StoreTokens(const StoreRows& args) {
   float key[kMaxHeadDim];

@@ -1,5 +1,8 @@
 #pragma once
 
+// Folding chunks into summaries. Lanes walk over the tokens of a chunk where keys are read, since
+// that is how they lie in a page, and over dimensions where values are.
+
 #include <cstdint>
 
 #include "kernels/cpu/cpu_kernels.h"
@@ -10,15 +13,19 @@ namespace evaserve {
 namespace {
 
 struct SummarizeScratch {
-  float* keys;           // [head_dim, padded_chunk]: dimensions of all tokens of the chunk
+  float* units;          // [units of head_dim, padded_chunk]: keys that do not lie in whole vectors
   float* key_weights;    // [padded_chunk]: logits, then weights
   float* value_weights;  // the same
-  float* key;            // [head_dim]
+  float* key;            // [head_dim rounded up to vectors]
   float* value;          // [padded_head_dim]
 };
 
 inline int PaddedChunk(const SummarizeChunks& args) {
   return (args.chunk + kLanes - 1) / kLanes * kLanes;
+}
+
+inline int KeyUnits(const SummarizeChunks& args) {
+  return args.is_bfloat16 ? args.head_dim / 2 : args.head_dim;
 }
 
 inline size_t LayOut(const SummarizeChunks& args, char* base, SummarizeScratch& s) {
@@ -28,67 +35,65 @@ inline size_t LayOut(const SummarizeChunks& args, char* base, SummarizeScratch& 
     used += (count * 4 + 63) / 64 * 64;
     return reinterpret_cast<float*>(begin);
   };
-  s.keys = take(int64_t{args.head_dim} * PaddedChunk(args));
+  s.units = take(int64_t{KeyUnits(args)} * PaddedChunk(args));
   s.key_weights = take(PaddedChunk(args));
   s.value_weights = take(PaddedChunk(args));
-  s.key = take(args.head_dim);
+  s.key = take(args.head_dim + 2 * kLanes);
   s.value = take(args.padded_head_dim);
   return used;
 }
 
-// The part of a chunk that lies in one page.
-struct Segment {
-  const std::byte* keys = nullptr;
-  const std::byte* values = nullptr;
-  int slot = 0;   // in the page
-  int token = 0;  // in the chunk
-  int count = 0;
+// Some tokens of a chunk: unit u of all of them is at data + u * stride.
+struct KeyColumns {
+  const float* data = nullptr;
+  int64_t stride = 0;
 };
 
-template <typename Fn>
-EVASERVE_INLINE void ForEachSegment(const SummarizeChunks& args, int chunk_index, Fn&& fn) {
-  for (int token = 0; token < args.chunk;) {
-    const int64_t slot = int64_t{chunk_index} * args.chunk + token;
-    const int in_page = static_cast<int>(slot % kTileColumns);
-    const int left = args.chunk - token;
-    const int room = kTileColumns - in_page;
-    const std::byte* keys = args.keys + args.window_pages[slot / kTileColumns] * args.page_bytes;
-    const int count = left < room ? left : room;
-    fn(Segment{keys, keys + args.key_bytes, in_page, token, count});
-    token += count;
+// The tokens of one chunk, of one head.
+class Chunk {
+ public:
+  Chunk(const SummarizeChunks& args, const SummarizeScratch& s, int index)
+      : args_(args), s_(s), first_slot_(int64_t{index} * args.chunk) {
+    if (!InWholeVectors()) Gather();
   }
-}
 
-inline void CopyUnits(const float* from, int count, float* to) {
-  for (int i = 0; i < count; i += kLanes) {
-    StorePartial(to + i, LoadPartial(from + i, count - i), count - i);
+  // kLanes tokens from `token` on; zeros beyond the chunk.
+  KeyColumns Keys(int token) const {
+    if (!InWholeVectors()) return {s_.units + token, PaddedChunk(args_)};
+    return {KeysOf(token), kTileColumns};
   }
-}
-
-inline void CopyBFloat16Units(const float* from, int count, float* low, float* high) {
-  for (int i = 0; i < count; i += kLanes) {
-    const Vec pairs = LoadPartial(from + i, count - i);
-    StorePartial(low + i, LowBFloat16(pairs), count - i);
-    StorePartial(high + i, HighBFloat16(pairs), count - i);
+  // The dimensions of one token's value, or of it and its neighbour as pairs.
+  const float* Value(int token) const {
+    const int64_t row = Slot(token) % kTileColumns / (args_.is_bfloat16 ? 2 : 1);
+    return reinterpret_cast<const float*>(Page(token) + args_.key_bytes) +
+           row * args_.padded_head_dim;
   }
-}
+  bool IsHighHalf(int token) const { return Slot(token) % 2 != 0; }
 
-// The keys of a chunk as float32, zero in the padding.
-inline void GatherKeys(const SummarizeChunks& args, int chunk_index, float* keys) {
-  const int padded = PaddedChunk(args);
-  for (int64_t i = 0; padded != args.chunk && i < int64_t{args.head_dim} * padded; ++i) keys[i] = 0;
-  ForEachSegment(args, chunk_index, [&](const Segment& segment) {
-    const float* from = reinterpret_cast<const float*>(segment.keys) + segment.slot;
-    for (int d = 0; d < args.head_dim; d += args.is_bfloat16 ? 2 : 1) {
-      float* to = keys + int64_t{d} * padded + segment.token;
-      if (args.is_bfloat16) {
-        CopyBFloat16Units(from + d / 2 * kTileColumns, segment.count, to, to + padded);
-      } else {
-        CopyUnits(from + d * kTileColumns, segment.count, to);
+ private:
+  bool InWholeVectors() const { return args_.chunk % kLanes == 0; }
+  int64_t Slot(int token) const { return first_slot_ + token; }
+  const std::byte* Page(int token) const {
+    return args_.keys + args_.window_pages[Slot(token) / kTileColumns] * args_.page_bytes;
+  }
+  const float* KeysOf(int token) const {
+    return reinterpret_cast<const float*>(Page(token)) + Slot(token) % kTileColumns;
+  }
+  void Gather() {
+    const int padded = PaddedChunk(args_);
+    const int num_units = KeyUnits(args_);
+    for (int token = 0; token < padded; ++token) {
+      const float* from = token < args_.chunk ? KeysOf(token) : nullptr;
+      for (int u = 0; u < num_units; ++u) {
+        s_.units[int64_t{u} * padded + token] = from ? from[u * kTileColumns] : 0.f;
       }
     }
-  });
-}
+  }
+
+  const SummarizeChunks& args_;
+  const SummarizeScratch& s_;
+  const int64_t first_slot_;
+};
 
 // Logits in base 2 become weights that sum to 1; the padding gets 0.
 inline void Softmax(float* x, int count, int padded) {
@@ -106,53 +111,111 @@ inline void Softmax(float* x, int count, int padded) {
   for (int i = 0; i < padded; i += kLanes) Store(x + i, Load(x + i) * inverse);
 }
 
-inline void ChunkWeights(const SummarizeChunks& args, const SummarizeScratch& s) {
-  const int padded = PaddedChunk(args);
+// Sums of mu k, phi k and k k over some dimensions, lane by lane.
+struct Products {
+  Vec mu_k = {}, phi_k = {}, k_k = {};
+
+  EVASERVE_INLINE void Add(float mu, float phi, Vec k) {
+    mu_k = Fma(Broadcast(mu), k, mu_k);
+    phi_k = Fma(Broadcast(phi), k, phi_k);
+    k_k = Fma(k, k, k_k);
+  }
+};
+
+template <bool kBf16>
+void ChunkWeights(const SummarizeChunks& args, const SummarizeScratch& s, const Chunk& chunk) {
   const Vec log2e = Broadcast(1.44269504f);
-  const Vec half = Broadcast(-0.5f);
   const Vec scale = Broadcast(args.scale * 1.44269504f);
-  for (int i = 0; i < padded; i += kLanes) {
-    Vec mu_k = {}, phi_k = {}, k_k = {};
-    for (int d = 0; d < args.head_dim; ++d) {
-      const Vec k = Load(s.keys + int64_t{d} * padded + i);
-      mu_k = Fma(Broadcast(args.mu[d]), k, mu_k);
-      phi_k = Fma(Broadcast(args.phi[d]), k, phi_k);
-      k_k = Fma(k, k, k_k);
+  const int padded = PaddedChunk(args);
+  for (int token = 0; token < padded; token += kLanes) {
+    const KeyColumns keys = chunk.Keys(token);
+    // Even and odd dimensions apart: two chains of sums are twice as fast as one.
+    Products even, odd;
+    for (int d = 0; d < args.head_dim; d += 2) {
+      if constexpr (kBf16) {
+        const Vec pairs = Load(keys.data + d / 2 * keys.stride);
+        even.Add(args.mu[d], args.phi[d], LowBFloat16(pairs));
+        odd.Add(args.mu[d + 1], args.phi[d + 1], HighBFloat16(pairs));
+      } else {
+        even.Add(args.mu[d], args.phi[d], Load(keys.data + d * keys.stride));
+        odd.Add(args.mu[d + 1], args.phi[d + 1], Load(keys.data + (d + 1) * keys.stride));
+      }
     }
-    Store(s.key_weights + i, mu_k * log2e);
-    Store(s.value_weights + i, Fma(half, k_k, phi_k) * scale);
+    Store(s.key_weights + token, (even.mu_k + odd.mu_k) * log2e);
+    const Vec half_norm = (even.k_k + odd.k_k) * Broadcast(0.5f);
+    Store(s.value_weights + token, (even.phi_k + odd.phi_k - half_norm) * scale);
   }
   Softmax(s.key_weights, args.chunk, padded);
   Softmax(s.value_weights, args.chunk, padded);
 }
 
-inline void WeightedKey(const SummarizeChunks& args, const SummarizeScratch& s) {
-  const int padded = PaddedChunk(args);
-  for (int d = 0; d < args.head_dim; ++d) {
-    Vec sum = {};
-    for (int i = 0; i < padded; i += kLanes) {
-      sum = Fma(Load(s.key_weights + i), Load(s.keys + int64_t{d} * padded + i), sum);
+// kLanes units from `unit` on: the weighted sums of the tokens, low or only parts and high parts.
+template <bool kBf16>
+EVASERVE_INLINE void WeightedUnits(const SummarizeChunks& args, const SummarizeScratch& s,
+                                   const Chunk& chunk, int unit, Vec& low, Vec& high) {
+  const int count = KeyUnits(args) - unit < kLanes ? KeyUnits(args) - unit : kLanes;
+  Vec lows[kLanes] = {}, highs[kLanes] = {};
+  for (int token = 0; token < PaddedChunk(args); token += kLanes) {
+    const KeyColumns keys = chunk.Keys(token);
+    const Vec weight = Load(s.key_weights + token);
+    for (int u = 0; u < count; ++u) {
+      const Vec k = Load(keys.data + (unit + u) * keys.stride);
+      lows[u] = Fma(weight, kBf16 ? LowBFloat16(k) : k, lows[u]);
+      if constexpr (kBf16) highs[u] = Fma(weight, HighBFloat16(k), highs[u]);
     }
-    s.key[d] = ReduceAdd(sum);
+  }
+  low = ReduceAddEach(lows);
+  if constexpr (kBf16) high = ReduceAddEach(highs);
+}
+
+template <bool kBf16>
+void WeightedKey(const SummarizeChunks& args, const SummarizeScratch& s, const Chunk& chunk) {
+  for (int unit = 0; unit < KeyUnits(args); unit += kLanes) {
+    Vec low, high;
+    WeightedUnits<kBf16>(args, s, chunk, unit, low, high);
+    if constexpr (!kBf16) {
+      Store(s.key + unit, low);
+      continue;
+    }
+    for (int i = 0; kBf16 && i < kLanes; ++i) {
+      s.key[2 * (unit + i)] = low[i];
+      s.key[2 * (unit + i) + 1] = high[i];
+    }
   }
 }
 
-inline void WeightedValue(const SummarizeChunks& args, int chunk_index, const SummarizeScratch& s) {
-  const int width = args.padded_head_dim;
-  for (int d = 0; d < width; d += kLanes) {
-    Vec sum = {};
-    ForEachSegment(args, chunk_index, [&](const Segment& segment) {
-      const float* values = reinterpret_cast<const float*>(segment.values) + d;
-      for (int i = 0; i < segment.count; ++i) {
-        const int slot = segment.slot + i;
-        const Vec unit = Load(values + int64_t{args.is_bfloat16 ? slot / 2 : slot} * width);
-        const Vec v = !args.is_bfloat16 ? unit
-                      : slot % 2 == 0   ? LowBFloat16(unit)
-                                        : HighBFloat16(unit);
-        sum = Fma(Broadcast(s.value_weights[segment.token + i]), v, sum);
+template <bool kBf16>
+void WeightedValue(const SummarizeChunks& args, const SummarizeScratch& s, const Chunk& chunk) {
+  constexpr int kVecs = 4;
+  for (int d = 0; d < args.padded_head_dim; d += kVecs * kLanes) {
+    const int left = (args.padded_head_dim - d) / kLanes;
+    const int vecs = left < kVecs ? left : kVecs;
+    Vec sum[kVecs] = {};
+    for (int token = 0; token < args.chunk; ++token) {
+      const float* value = chunk.Value(token) + d;
+      const Vec weight = Broadcast(s.value_weights[token]);
+      const bool is_high = kBf16 && chunk.IsHighHalf(token);
+      for (int n = 0; n < vecs; ++n) {
+        const Vec v = Load(value + n * kLanes);
+        sum[n] = Fma(weight, !kBf16 ? v : is_high ? HighBFloat16(v) : LowBFloat16(v), sum[n]);
       }
-    });
-    Store(s.value + d, sum);
+    }
+    for (int n = 0; n < vecs; ++n) Store(s.value + d + n * kLanes, sum[n]);
+  }
+}
+
+template <bool kBf16>
+void SummarizeAll(const SummarizeChunks& args, const SummarizeScratch& s) {
+  for (int c = 0; c < args.num_chunks; ++c) {
+    const Chunk chunk(args, s, c);
+    ChunkWeights<kBf16>(args, s, chunk);
+    WeightedKey<kBf16>(args, s, chunk);
+    WeightedValue<kBf16>(args, s, chunk);
+    const int64_t slot = int64_t{args.summary_begin} + c;
+    std::byte* keys = args.keys + args.summary_pages[slot / kTileColumns] * args.page_bytes;
+    const int in_page = static_cast<int>(slot % kTileColumns);
+    StoreKey(s.key, in_page, args.head_dim, kBf16, keys);
+    StoreValue(s.value, in_page, args.head_dim, args.padded_head_dim, kBf16, keys + args.key_bytes);
   }
 }
 
@@ -164,17 +227,10 @@ size_t SummarizeScratchBytes(const SummarizeChunks& args) {
 void Summarize(const SummarizeChunks& args, void* scratch) {
   SummarizeScratch s;
   LayOut(args, static_cast<char*>(scratch), s);
-  for (int c = 0; c < args.num_chunks; ++c) {
-    GatherKeys(args, c, s.keys);
-    ChunkWeights(args, s);
-    WeightedKey(args, s);
-    WeightedValue(args, c, s);
-    const int64_t slot = int64_t{args.summary_begin} + c;
-    std::byte* keys = args.keys + args.summary_pages[slot / kTileColumns] * args.page_bytes;
-    const int in_page = static_cast<int>(slot % kTileColumns);
-    StoreKey(s.key, in_page, args.head_dim, args.is_bfloat16, keys);
-    StoreValue(s.value, in_page, args.head_dim, args.padded_head_dim, args.is_bfloat16,
-               keys + args.key_bytes);
+  if (args.is_bfloat16) {
+    SummarizeAll<true>(args, s);
+  } else {
+    SummarizeAll<false>(args, s);
   }
 }
 

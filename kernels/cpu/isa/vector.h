@@ -147,7 +147,30 @@ EVASERVE_INLINE Vec MulAdd(Vec a, Vec b, Vec acc) {
   return kBf16 ? DotPairs(a, b, acc) : Fma(a, b, acc);
 }
 
-// The halves are combined the same way whatever the width, so it is a fixed order per width.
+#if defined(__AVX512BF16__)
+
+EVASERVE_INLINE float ReduceAdd(Vec v) { return _mm512_reduce_add_ps(v); }
+EVASERVE_INLINE float ReduceMax(Vec v) { return _mm512_reduce_max_ps(v); }
+EVASERVE_INLINE bool AnyGreater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+
+// Lane i is the sum of the lanes of v[i].
+EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
+  for (int step = 1, count = kLanes / 2; step < kLanes; step *= 2, count /= 2) {
+    // Pick the lanes of both operands whose bit `step` is clear, then those where it is set.
+    const VecInt lane = Iota();
+    const VecInt from_second = ((lane & step) != 0) & 16;
+    const __m512i clear = (__m512i)((lane & ~step) | from_second);
+    const __m512i set = (__m512i)(lane | step | from_second);
+    for (int i = 0; i < count; ++i) {
+      const Vec a = v[2 * i], b = v[2 * i + 1];
+      v[i] = _mm512_permutex2var_ps(a, clear, b) + _mm512_permutex2var_ps(a, set, b);
+    }
+  }
+  return v[0];
+}
+
+#else
+
 EVASERVE_INLINE float ReduceAdd(Vec v) {
   float lanes[kLanes];
   Store(lanes, v);
@@ -156,10 +179,6 @@ EVASERVE_INLINE float ReduceAdd(Vec v) {
   }
   return lanes[0];
 }
-
-#if defined(__AVX512BF16__)
-EVASERVE_INLINE float ReduceMax(Vec v) { return _mm512_reduce_max_ps(v); }
-#else
 EVASERVE_INLINE float ReduceMax(Vec v) {
   float lanes[kLanes];
   Store(lanes, v);
@@ -168,6 +187,18 @@ EVASERVE_INLINE float ReduceMax(Vec v) {
   }
   return lanes[0];
 }
+EVASERVE_INLINE bool AnyGreater(Vec a, Vec b) {
+  const VecInt greater = (VecInt)(a > b);
+  bool any = false;
+  for (int i = 0; i < kLanes; ++i) any = any || greater[i] != 0;
+  return any;
+}
+EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
+  float lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = ReduceAdd(v[i]);
+  return Load(lanes);
+}
+
 #endif
 
 // 2^x for x in [-1e30, 127]; zero below the normal numbers. Minimax polynomials on [0, 1]: the

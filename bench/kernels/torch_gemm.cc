@@ -1,0 +1,103 @@
+#include "bench/kernels/torch_gemm.h"
+
+#include <ATen/native/CPUBlas.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "bench/kernels/timing.h"
+
+namespace evaserve {
+namespace {
+
+constexpr int64_t kBlock = 64;  // columns and rows of a block
+using at::native::cpublas::brgemm;
+
+template <typename T>
+struct Operands {
+  std::vector<T> x;
+  std::vector<T> w;  // [out / 64][in / pack][64][pack]
+};
+
+template <typename T>
+std::vector<T> Pack(const float* w, int64_t out_features, int64_t in_features) {
+  const int64_t pack = 4 / sizeof(T);
+  std::vector<T> packed(out_features * in_features);
+  for (int64_t n = 0; n < out_features; ++n) {
+    for (int64_t k = 0; k < in_features; ++k) {
+      const int64_t row = n / kBlock * in_features / pack + k / pack;
+      packed[(row * kBlock + n % kBlock) * pack + k % pack] =
+          static_cast<T>(w[n * in_features + k]);
+    }
+  }
+  return packed;
+}
+
+template <typename T>
+void Multiply(const Operands<T>& operands, int64_t rows, int64_t out_features, int64_t in_features,
+              float* y) {
+  constexpr bool kIsVnni = sizeof(T) == 2;
+  for (int64_t row = 0; row < rows; row += kBlock) {
+    const int64_t count = std::min(kBlock, rows - row);
+    for (int64_t n = 0; n < out_features; n += kBlock) {
+      brgemm(count, kBlock, in_features, in_features, kBlock, out_features, /*add_C=*/false,
+             operands.x.data() + row * in_features, operands.w.data() + n * in_features,
+             y + row * out_features + n, kIsVnni);
+    }
+  }
+}
+
+}  // namespace
+
+struct TorchGemm::State {
+  int64_t rows = 0, out_features = 0, in_features = 0;
+  bool is_bfloat16 = false;
+  Operands<float> float32;
+  Operands<at::BFloat16> bfloat16;
+};
+
+TorchGemm::TorchGemm(const float* w, int64_t out_features, int64_t in_features, bool is_bfloat16)
+    : state_(std::make_unique<State>()) {
+  state_->out_features = out_features;
+  state_->in_features = in_features;
+  state_->is_bfloat16 = is_bfloat16;
+  if (is_bfloat16) {
+    state_->bfloat16.w = Pack<at::BFloat16>(w, out_features, in_features);
+  } else {
+    state_->float32.w = Pack<float>(w, out_features, in_features);
+  }
+}
+
+TorchGemm::~TorchGemm() { at::native::cpublas::brgemm_release(state_->is_bfloat16); }
+
+void TorchGemm::SetInput(const float* x, int64_t rows) {
+  const int64_t count = rows * state_->in_features;
+  state_->rows = rows;
+  if (state_->is_bfloat16) {
+    state_->bfloat16.x.assign(x, x + count);
+  } else {
+    state_->float32.x.assign(x, x + count);
+  }
+}
+
+void TorchGemm::Run(float* y) const {
+  if (state_->is_bfloat16) {
+    Multiply(state_->bfloat16, state_->rows, state_->out_features, state_->in_features, y);
+  } else {
+    Multiply(state_->float32, state_->rows, state_->out_features, state_->in_features, y);
+  }
+}
+
+double MeasureTorchGemm(bool is_bfloat16) {
+  constexpr int64_t kRows = 192, kOut = 256, kIn = 512;
+  const std::vector<float> w(kOut * kIn, 0.5f), x(kRows * kIn, 0.5f);
+  std::vector<float> y(kRows * kOut);
+  TorchGemm gemm(w.data(), kOut, kIn, is_bfloat16);
+  gemm.SetInput(x.data(), kRows);
+  gemm.Run(y.data());
+  double best = 1e9;
+  for (int i = 0; i < 20; ++i) best = std::min(best, SecondsOf([&] { gemm.Run(y.data()); }));
+  return 2e-9 * kRows * kOut * kIn / best;
+}
+
+}  // namespace evaserve
