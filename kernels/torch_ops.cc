@@ -1,0 +1,297 @@
+// torch.ops.eva: the kernels for ordinary CPU tensors. Load with
+// torch.ops.load_library("libevaserve_torch_ops.so"). For inference: there are no gradients.
+//
+//   eva::attention(q, k, v, mu, phi, window, chunk, scale=None) -> out
+//     Causal EVA attention of whole sequences from their first token on, as in EvaByte. q, k, v and
+//     out are [batch, num_heads, seq_len, head_dim], rotated already, float32 or bfloat16; mu and
+//     phi are [num_heads, head_dim]. window is a multiple of chunk; head_dim is a multiple of 8.
+//     scale defaults to 1 / sqrt(head_dim).
+//
+//   eva::summarize(k, v, mu, phi, chunk, scale=None) -> (summary_k, summary_v)
+//     One key and value per complete chunk, [batch, num_heads, seq_len // chunk, head_dim].
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "kernels/attend.h"
+#include "kernels/serial_worker_pool.h"
+#include "kernels/store_slots.h"
+#include "kernels/summarize.h"
+
+namespace evaserve {
+namespace {
+
+// LibTorch's threads, as many as at::get_num_threads says.
+class TorchWorkerPool final : public WorkerPool {
+ public:
+  TorchWorkerPool()
+      : memory_(1 + (at::in_parallel_region() ? 1 : std::max(at::get_num_threads(), 1))) {}
+
+  int num_workers() const override { return static_cast<int>(memory_.size()) - 1; }
+
+  void Run(int num_tasks, absl::FunctionRef<void(int task, int worker)> fn) override {
+    at::parallel_for(0, num_tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        fn(static_cast<int>(task), num_workers() == 1 ? 0 : at::get_thread_num());
+      }
+    });
+  }
+
+  void* Scratch(int worker, size_t bytes) override {
+    return memory_.at(worker + 1).Scratch(0, bytes);
+  }
+
+ private:
+  std::deque<SerialWorkerPool> memory_;
+};
+
+void CheckOk(const absl::Status& status) {
+  TORCH_CHECK(status.ok(), std::string(status.message()));
+}
+
+struct Shape {
+  int64_t batch = 0, num_heads = 0, seq_len = 0, head_dim = 0;
+};
+
+void CheckType(const at::Tensor& tensor, const char* name, at::ScalarType type) {
+  TORCH_CHECK(tensor.scalar_type() == type, name, " is ", tensor.scalar_type(), ", k is ", type);
+}
+
+Shape CheckInputs(const at::Tensor& k, const at::Tensor& v, const at::Tensor& mu,
+                  const at::Tensor& phi, int64_t chunk) {
+  TORCH_CHECK(k.dim() == 4, "k has ", k.dim(), " dimensions, must have 4: [batch, num_heads, ",
+              "seq_len, head_dim]");
+  TORCH_CHECK(k.scalar_type() == at::kFloat || k.scalar_type() == at::kBFloat16, "k is ",
+              k.scalar_type(), ", must be float32 or bfloat16");
+  const Shape shape = {k.size(0), k.size(1), k.size(2), k.size(3)};
+  TORCH_CHECK(shape.num_heads > 0, "k has no heads");
+  TORCH_CHECK(shape.head_dim > 0 && shape.head_dim % 8 == 0, "head_dim of k is ", shape.head_dim,
+              ", must be a positive multiple of 8");
+  TORCH_CHECK(v.sizes() == k.sizes(), "v is ", v.sizes(), ", must be ", k.sizes(), " as k");
+  CheckType(v, "v", k.scalar_type());
+  const std::vector<int64_t> per_head = {shape.num_heads, shape.head_dim};
+  TORCH_CHECK(mu.sizes() == per_head, "mu is ", mu.sizes(),
+              ", must be [num_heads, head_dim] = ", at::IntArrayRef(per_head));
+  TORCH_CHECK(phi.sizes() == per_head, "phi is ", phi.sizes(),
+              ", must be [num_heads, head_dim] = ", at::IntArrayRef(per_head));
+  TORCH_CHECK(chunk > 0, "chunk is ", chunk, ", must be positive");
+  return shape;
+}
+
+// A float32 copy as rows of tokens: [batch, seq_len, num_heads, head_dim].
+at::Tensor TokenRows(const at::Tensor& x) {
+  const at::Tensor rows = x.transpose(1, 2);
+  return at::empty(rows.sizes(), at::kFloat).copy_(rows);
+}
+
+std::vector<int32_t> Take(int& next, int64_t num_slots) {
+  std::vector<int32_t> pages((num_slots + kPageSlots - 1) / kPageSlots);
+  for (int32_t& page : pages) page = next++;
+  return pages;
+}
+
+// The state of a batch of sequences of one length, and the kernels on it. All sequences take each
+// step together.
+class Batch {
+ public:
+  Batch(const Shape& shape, at::ScalarType type, const at::Tensor& mu, const at::Tensor& phi,
+        int64_t window, int64_t chunk, std::optional<double> scale)
+      : shape_(shape),
+        window_(std::min(window, shape.seq_len)),
+        chunk_(chunk),
+        scale_(static_cast<float>(scale.value_or(1 / std::sqrt(double(shape.head_dim))))),
+        mu_(mu.to(at::kFloat).contiguous()),
+        phi_(phi.to(at::kFloat).contiguous()),
+        cos_(at::ones({window_, shape.head_dim / 2}, at::kFloat)),
+        sin_(at::zeros_like(cos_)) {
+    pages_.layout = {type == at::kFloat ? DType::kFloat32 : DType::kBFloat16,
+                     static_cast<int>(shape.num_heads), static_cast<int>(shape.head_dim)};
+    for (int64_t b = 0; b < shape.batch; ++b) {
+      window_pages_.push_back(Take(pages_.num_pages, window_));
+      summary_pages_.push_back(Take(pages_.num_pages, shape.seq_len / chunk));
+    }
+    memory_ = at::empty({pages_.num_pages * pages_.layout.page_bytes()}, at::kByte);
+    pages_.data = reinterpret_cast<std::byte*>(memory_.data_ptr<uint8_t>());
+  }
+
+  // Stores tokens [begin, begin + count) of every sequence as the window. Rows are [batch,
+  // seq_len].
+  void Store(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t begin,
+             int64_t count) {
+    std::vector<StoreSequence> sequences;
+    for (int64_t b = 0; b < shape_.batch; ++b) {
+      sequences.push_back({static_cast<int>(b * shape_.seq_len + begin), static_cast<int>(count),
+                           window_pages_[b], /*slot_begin=*/0, /*position_begin=*/0});
+    }
+    StoreSlotsParams params;
+    params.pages = pages_;
+    // The tokens are rotated already: cos is 1 and sin is 0.
+    params.rope = {cos_.data_ptr<float>(), sin_.data_ptr<float>(), static_cast<int>(window_)};
+    params.q = q.data_ptr<float>();
+    params.k = k.data_ptr<float>();
+    params.v = v.data_ptr<float>();
+    params.token_stride = width();
+    params.sequences = sequences;
+    CheckOk(StoreSlotsCpu(params, workers_));
+  }
+
+  void Attend(const at::Tensor& q, const at::Tensor& out, int64_t begin, int64_t count) {
+    std::vector<AttendSequence> sequences;
+    for (int64_t b = 0; b < shape_.batch; ++b) {
+      sequences.push_back(
+          {{summary_pages_[b], num_summaries_, window_pages_[b], static_cast<int>(count)},
+           static_cast<int>(b * shape_.seq_len + begin),
+           static_cast<int>(count),
+           nullptr});
+    }
+    AttendParams params;
+    params.pages = pages_;
+    params.scale = scale_;
+    params.q = q.data_ptr<float>();
+    params.q_stride = width();
+    params.out = out.data_ptr<float>();
+    params.out_stride = width();
+    params.sequences = sequences;
+    CheckOk(AttendCpu(params, workers_));
+  }
+
+  // Folds the first `count` tokens of the window, a multiple of chunk.
+  void Fold(int64_t count) {
+    const int num_chunks = static_cast<int>(count / chunk_);
+    std::vector<SummarizeSequence> sequences;
+    for (int64_t b = 0; b < shape_.batch; ++b) {
+      sequences.push_back({window_pages_[b], num_chunks, summary_pages_[b], num_summaries_});
+    }
+    SummarizeParams params;
+    params.pages = pages_;
+    params.chunk = static_cast<int>(chunk_);
+    params.scale = scale_;
+    params.mu = mu_.data_ptr<float>();
+    params.phi = phi_.data_ptr<float>();
+    params.sequences = sequences;
+    CheckOk(SummarizeCpu(params, workers_));
+    num_summaries_ += num_chunks;
+  }
+
+  // All summaries, [batch, num_heads, num_summaries, head_dim] in float32.
+  at::Tensor Summaries(bool keys) const {
+    const at::Tensor all =
+        at::empty({shape_.batch, shape_.num_heads, num_summaries_, shape_.head_dim}, at::kFloat);
+    float* to = all.data_ptr<float>();
+    const PageLayout& layout = pages_.layout;
+    for (int64_t b = 0; b < shape_.batch; ++b) {
+      for (int h = 0; h < shape_.num_heads; ++h) {
+        for (int i = 0; i < num_summaries_; ++i) {
+          const int page = summary_pages_[b][i / kPageSlots], slot = i % kPageSlots;
+          for (int d = 0; d < shape_.head_dim; ++d) {
+            *to++ = keys
+                        ? LoadElement(pages_.keys(page, h), layout.dtype, layout.key_index(slot, d))
+                        : LoadElement(pages_.values(page, h), layout.dtype,
+                                      layout.value_index(slot, d));
+          }
+        }
+      }
+    }
+    return all;
+  }
+
+ private:
+  int64_t width() const { return shape_.num_heads * shape_.head_dim; }
+
+  const Shape shape_;
+  const int64_t window_, chunk_;
+  const float scale_;
+  const at::Tensor mu_, phi_;   // [num_heads, head_dim]
+  const at::Tensor cos_, sin_;  // [window, head_dim / 2]
+  std::vector<std::vector<int32_t>> window_pages_, summary_pages_;
+  int num_summaries_ = 0;  // of each sequence
+  at::Tensor memory_;
+  PageStore pages_;
+  TorchWorkerPool workers_;
+};
+
+at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& mu, const at::Tensor& phi, int64_t window, int64_t chunk,
+                     std::optional<double> scale) {
+  const Shape shape = CheckInputs(k, v, mu, phi, chunk);
+  TORCH_CHECK(q.sizes() == k.sizes(), "q is ", q.sizes(), ", must be ", k.sizes(), " as k");
+  CheckType(q, "q", k.scalar_type());
+  TORCH_CHECK(window > 0 && window % chunk == 0, "window is ", window,
+              ", must be a positive multiple of chunk = ", chunk);
+  if (k.numel() == 0) return at::empty_like(q);
+
+  const at::Tensor q_rows = TokenRows(q), k_rows = TokenRows(k), v_rows = TokenRows(v);
+  const at::Tensor out = at::empty_like(q_rows);
+  Batch batch(shape, k.scalar_type(), mu, phi, window, chunk, scale);
+  for (int64_t begin = 0; begin < shape.seq_len; begin += window) {
+    const int64_t count = std::min(window, shape.seq_len - begin);
+    batch.Store(q_rows, k_rows, v_rows, begin, count);
+    batch.Attend(q_rows, out, begin, count);
+    if (count == window) batch.Fold(count);
+  }
+  return out.transpose(1, 2).to(q.scalar_type()).contiguous();
+}
+
+std::tuple<at::Tensor, at::Tensor> Summarize(const at::Tensor& k, const at::Tensor& v,
+                                             const at::Tensor& mu, const at::Tensor& phi,
+                                             int64_t chunk, std::optional<double> scale) {
+  const Shape shape = CheckInputs(k, v, mu, phi, chunk);
+  const int64_t count = shape.seq_len / chunk * chunk;
+  Batch batch(shape, k.scalar_type(), mu, phi, /*window=*/shape.seq_len, chunk, scale);
+  if (shape.batch > 0 && count > 0) {
+    const at::Tensor k_rows = TokenRows(k), v_rows = TokenRows(v);
+    batch.Store(at::empty_like(k_rows).zero_(), k_rows, v_rows, 0, count);
+    batch.Fold(count);
+  }
+  return {batch.Summaries(true).to(k.scalar_type()), batch.Summaries(false).to(k.scalar_type())};
+}
+
+at::Tensor AttentionShape(const at::Tensor& q, const at::Tensor&, const at::Tensor&,
+                          const at::Tensor&, const at::Tensor&, int64_t, int64_t,
+                          std::optional<double>) {
+  return at::empty_like(q, {}, at::MemoryFormat::Contiguous);
+}
+
+std::tuple<at::Tensor, at::Tensor> SummarizeShape(const at::Tensor& k, const at::Tensor& v,
+                                                  const at::Tensor&, const at::Tensor&,
+                                                  int64_t chunk, std::optional<double>) {
+  std::vector<int64_t> sizes = k.sizes().vec();
+  sizes.at(2) /= chunk;
+  return {at::empty(sizes, k.options()), at::empty(sizes, v.options())};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(eva, m) {
+  m.def(
+      "attention(Tensor q, Tensor k, Tensor v, Tensor mu, Tensor phi, int window, int chunk, "
+      "float? scale=None) -> Tensor");
+  m.def(
+      "summarize(Tensor k, Tensor v, Tensor mu, Tensor phi, int chunk, float? scale=None) -> "
+      "(Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(eva, CPU, m) {
+  m.impl("attention", Attention);
+  m.impl("summarize", Summarize);
+}
+
+// Shapes alone, for tracing and export.
+TORCH_LIBRARY_IMPL(eva, Meta, m) {
+  m.impl("attention", AttentionShape);
+  m.impl("summarize", SummarizeShape);
+}
+
+}  // namespace evaserve
