@@ -181,6 +181,34 @@ TEST(EngineCancelTest, ASinkMayCancelItsOwnRequest) {
   EXPECT_TRUE(absl::IsCancelled(sink->status));
 }
 
+// A sink that looks, at the end, whether its state is still there.
+class LateSink final : public ResponseSink {
+ public:
+  explicit LateSink(FakeModelControl& control) : control_(control) {}
+
+  bool OnTokens(std::string_view, std::span<const GeneratedToken>) override { return true; }
+  void OnDone(Completion) override {
+    live_sequences = control_.live_sequences();
+    done.Notify();
+  }
+
+  int live_sequences = -1;
+  absl::Notification done;
+
+ private:
+  FakeModelControl& control_;
+};
+
+TEST(EngineEndOrderTest, TheStateIsFreeWhenTheSinkHearsOfTheEnd) {
+  FakeEngine fake;
+  auto sink = std::make_shared<LateSink>(*fake.control);
+
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("abc", 2, sink)).ok());
+  sink->done.WaitForNotification();
+
+  EXPECT_EQ(sink->live_sequences, 0);
+}
+
 TEST(EngineCancelTest, AStormOfCancelledRequestsLeavesNothing) {
   FakeEngine fake({.max_running = 20, .max_waiting = 2000}, FakeModel::Options{.total_pages = 100});
   std::vector<std::shared_ptr<RecordingSink>> sinks;

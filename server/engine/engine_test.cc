@@ -418,6 +418,24 @@ TEST(EngineObserverTest, TellsTheStateWheneverItChanges) {
   const std::vector<EngineState> states = fake.observer.records().states;
   EXPECT_EQ(states.front().running, 0) << "at the start";
   EXPECT_EQ(states.back(), fake.engine->state());
+}
+
+TEST(EngineObserverTest, DoesNotTellTheSameStateTwice) {
+  FakeEngine fake;
+  auto running = std::make_shared<RecordingSink>();
+  auto cancelled = std::make_shared<RecordingSink>();
+  fake.control->Hold();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 3, running)).ok());
+  fake.control->AllowSteps(1);
+  running->WaitForTokens(1);
+  fake.control->WaitUntilHeld();
+  auto handle = fake.engine->Submit(GenerateRequest("cd", 2, cancelled));
+  ASSERT_TRUE(handle.ok());
+  (*handle)->Cancel();  // comes and goes between two steps
+  fake.control->Release();
+  ASSERT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
+
+  const std::vector<EngineState> states = fake.observer.records().states;
   for (size_t i = 1; i < states.size(); ++i) EXPECT_NE(states[i - 1], states[i]) << i;
 }
 

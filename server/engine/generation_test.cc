@@ -77,6 +77,14 @@ TEST(GenerationTest, EndsAtEosWithoutItsBytes) {
   EXPECT_EQ(generation.new_bytes(), 2);
 }
 
+TEST(GenerationTest, EosAddsNoBytesEvenIfItIsAByte) {
+  const std::vector<TokenId> newline = {kTokenizer.ByteToken('\n')};
+  Generation generation({}, /*max_new_tokens=*/10, newline, kTokenizer);
+
+  EXPECT_EQ(PushAll(generation, "ab\n"), "ab");
+  EXPECT_EQ(generation.finish_reason(), FinishReason::kEos);
+}
+
 TEST(GenerationTest, GoesOnAfterEosWithIgnoreEos) {
   GenerateOptions options;
   options.ignore_eos = true;
