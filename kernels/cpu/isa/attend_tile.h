@@ -179,11 +179,12 @@ EVASERVE_INLINE void MultiplyValues(AttendTile& t, int end) {
             }
           }
           const char* a = t.s.weights + t.num_done * kWeightBytes;
-          for (int i = 0; i < num_panels; ++i) {
-            MultiplyPanel<kBf16>(a, kBlockSlots * kWeightBytes, panels[i].data + begin * kUnitBytes,
-                                 int64_t{columns} * kUnitBytes, panels[i].num_units, acc);
-            a += panels[i].num_units * kUnitBytes;
-          }
+          const Panel* panel = panels;
+          do {
+            MultiplyPanel<kBf16>(a, kBlockSlots * kWeightBytes, panel->data + begin * kUnitBytes,
+                                 int64_t{columns} * kUnitBytes, panel->num_units, acc);
+            a += panel->num_units * kUnitBytes;
+          } while (++panel < panels + num_panels);
           for (int r = 0; r < kRows; ++r) {
             for (int n = 0; n < kVecs; ++n) {
               Store(out + r * columns + begin + n * kLanes, acc.at[r][n]);
