@@ -55,6 +55,7 @@ class Reader {
 
   PackedWeight Matrix(const std::vector<std::string>& names, int64_t rows, int64_t columns) {
     std::vector<WeightView> parts;
+    parts.reserve(names.size());
     for (const std::string& name : names) parts.push_back(View(name, {rows, columns}));
     if (!status_.ok()) return {};
     PackedWeight packed = PackedWeight::Pack(parts, dtype_);
