@@ -81,7 +81,7 @@ TEST(AttendValidateTest, NamesAStrideThatIsTooShort) {
 TEST(AttendValidateTest, NamesAHeadDimThatIsNotAMultipleOfEight) {
   OneQuery one;
   one.params.pages.layout.head_dim = 12;
-  EXPECT_EQ(one.Error(), "head_dim is 12, must be a positive multiple of 8");
+  EXPECT_EQ(one.Error(), "head_dim is 12, must be a multiple of 8 in [8, 512]");
 }
 
 TEST(AttendValidateTest, RefusesATreeInWhichAQueryDoesNotSeeItself) {

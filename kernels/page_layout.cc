@@ -9,9 +9,9 @@ absl::Status Validate(const PageLayout& layout) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_heads is ", layout.num_heads, ", must be positive"));
   }
-  if (layout.head_dim <= 0 || layout.head_dim % 8 != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("head_dim is ", layout.head_dim, ", must be a positive multiple of 8"));
+  if (layout.head_dim <= 0 || layout.head_dim % 8 != 0 || layout.head_dim > kMaxHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "head_dim is ", layout.head_dim, ", must be a multiple of 8 in [8, ", kMaxHeadDim, "]"));
   }
   return absl::OkStatus();
 }

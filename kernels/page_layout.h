@@ -13,6 +13,8 @@ namespace evaserve {
 // the current window or the summary of a chunk, and nothing in a page tells which.
 inline constexpr int kPageSlots = 64;
 
+inline constexpr int kMaxHeadDim = 512;
+
 // How a page of one layer lies in memory on the CPU: for each head a block of keys, then a block of
 // values. Both are in the order in which the kernels read them, so that attention needs no copy:
 //
@@ -25,7 +27,7 @@ inline constexpr int kPageSlots = 64;
 struct PageLayout {
   DType dtype = DType::kFloat32;
   int num_heads = 0;
-  int head_dim = 0;  // a positive multiple of 8
+  int head_dim = 0;  // a multiple of 8 in [8, kMaxHeadDim]
 
   int pack() const { return 4 / SizeOf(dtype); }
   int padded_head_dim() const { return (head_dim + 15) / 16 * 16; }

@@ -4,7 +4,8 @@
 //   eva::attention(q, k, v, mu, phi, window, chunk, scale=None) -> out
 //     Causal EVA attention of whole sequences from their first token on, as in EvaByte. q, k, v and
 //     out are [batch, num_heads, seq_len, head_dim], rotated already, float32 or bfloat16; mu and
-//     phi are [num_heads, head_dim]. window is a multiple of chunk; head_dim is a multiple of 8.
+//     phi are [num_heads, head_dim]. window is a multiple of chunk; head_dim is a multiple of 8
+//     and at most 512.
 //     scale defaults to 1 / sqrt(head_dim).
 //
 //   eva::summarize(k, v, mu, phi, chunk, scale=None) -> (summary_k, summary_v)
@@ -77,8 +78,9 @@ Shape CheckInputs(const at::Tensor& k, const at::Tensor& v, const at::Tensor& mu
               k.scalar_type(), ", must be float32 or bfloat16");
   const Shape shape = {k.size(0), k.size(1), k.size(2), k.size(3)};
   TORCH_CHECK(shape.num_heads > 0, "k has no heads");
-  TORCH_CHECK(shape.head_dim > 0 && shape.head_dim % 8 == 0, "head_dim of k is ", shape.head_dim,
-              ", must be a positive multiple of 8");
+  TORCH_CHECK(shape.head_dim > 0 && shape.head_dim % 8 == 0 && shape.head_dim <= kMaxHeadDim,
+              "head_dim of k is ", shape.head_dim, ", must be a multiple of 8 in [8, ", kMaxHeadDim,
+              "]");
   TORCH_CHECK(v.sizes() == k.sizes(), "v is ", v.sizes(), ", must be ", k.sizes(), " as k");
   CheckType(v, "v", k.scalar_type());
   const std::vector<int64_t> per_head = {shape.num_heads, shape.head_dim};

@@ -14,6 +14,8 @@ namespace evaserve {
 
 // Columns of a packed block: slots of a page, output features of a weight block.
 inline constexpr int kTileColumns = 64;
+// Largest head_dim.
+inline constexpr int kMaxTileHeadDim = 512;
 
 // The queries of one head and some consecutive rows of one sequence, see attend.h.
 struct AttendRows {

@@ -7,6 +7,8 @@
 namespace evaserve {
 namespace {
 
+static_assert(kMaxHeadDim == kMaxTileHeadDim);
+
 // The tokens of one sequence that lie in one page.
 struct Piece {
   const StoreSequence* sequence = nullptr;

@@ -13,7 +13,10 @@ template <bool kBf16, int kRows, int kVecs>
 EVASERVE_INLINE void LinearColumns(const LinearTile& args, int row, int begin) {
   const char* x = static_cast<const char*>(args.x) + row * args.x_stride * kUnitBytes;
   const char* weight = static_cast<const char*>(args.weight) + begin * kUnitBytes;
-  Accumulators<kRows, kVecs> acc = {};
+  Accumulators<kRows, kVecs> acc;
+  for (int r = 0; r < kRows; ++r) {
+    for (int n = 0; n < kVecs; ++n) acc.at[r][n] = Vec{};
+  }
   MultiplyPanel<kBf16>(x, args.x_stride * kUnitBytes, weight, kTileColumns * kUnitBytes,
                        args.num_units, acc);
 

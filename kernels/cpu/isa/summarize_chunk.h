@@ -16,7 +16,7 @@ struct SummarizeScratch {
   float* units;          // [units of head_dim, padded_chunk]: keys that do not lie in whole vectors
   float* key_weights;    // [padded_chunk]: logits, then weights
   float* value_weights;  // the same
-  float* key;            // [head_dim rounded up to vectors]
+  float* key;            // [units of head_dim, rounded up to vectors]
   float* value;          // [padded_head_dim]
 };
 
@@ -38,7 +38,7 @@ inline size_t LayOut(const SummarizeChunks& args, char* base, SummarizeScratch& 
   s.units = take(int64_t{KeyUnits(args)} * PaddedChunk(args));
   s.key_weights = take(PaddedChunk(args));
   s.value_weights = take(PaddedChunk(args));
-  s.key = take(args.head_dim + 2 * kLanes);
+  s.key = take(KeyUnits(args) + kLanes);
   s.value = take(args.padded_head_dim);
   return used;
 }
@@ -149,38 +149,32 @@ void ChunkWeights(const SummarizeChunks& args, const SummarizeScratch& s, const 
   Softmax(s.value_weights, args.chunk, padded);
 }
 
-// kLanes units from `unit` on: the weighted sums of the tokens, low or only parts and high parts.
+// kLanes units of the summary key from `unit` on; those beyond the last repeat it.
 template <bool kBf16>
-EVASERVE_INLINE void WeightedUnits(const SummarizeChunks& args, const SummarizeScratch& s,
-                                   const Chunk& chunk, int unit, Vec& low, Vec& high) {
-  const int count = KeyUnits(args) - unit < kLanes ? KeyUnits(args) - unit : kLanes;
-  Vec lows[kLanes] = {}, highs[kLanes] = {};
-  for (int token = 0; token < PaddedChunk(args); token += kLanes) {
+EVASERVE_INLINE Vec WeightedUnits(const SummarizeChunks& args, const SummarizeScratch& s,
+                                  const Chunk& chunk, int unit) {
+  const int last = KeyUnits(args) - 1 - unit;
+  Vec low[kLanes], high[kLanes];
+  for (int u = 0; u < kLanes; ++u) low[u] = high[u] = Vec{};
+  int token = 0;
+  do {
     const KeyColumns keys = chunk.Keys(token);
     const Vec weight = Load(s.key_weights + token);
-    for (int u = 0; u < count; ++u) {
-      const Vec k = Load(keys.data + (unit + u) * keys.stride);
-      lows[u] = Fma(weight, kBf16 ? LowBFloat16(k) : k, lows[u]);
-      if constexpr (kBf16) highs[u] = Fma(weight, HighBFloat16(k), highs[u]);
+    for (int u = 0; u < kLanes; ++u) {
+      const Vec k = Load(keys.data + (unit + (u < last ? u : last)) * keys.stride);
+      low[u] = Fma(weight, kBf16 ? LowBFloat16(k) : k, low[u]);
+      if constexpr (kBf16) high[u] = Fma(weight, HighBFloat16(k), high[u]);
     }
-  }
-  low = ReduceAddEach(lows);
-  if constexpr (kBf16) high = ReduceAddEach(highs);
+    token += kLanes;
+  } while (token < PaddedChunk(args));
+  const Vec sums = ReduceAddEach(low);
+  return kBf16 ? ZipBFloat16(sums, ReduceAddEach(high)) : sums;
 }
 
 template <bool kBf16>
 void WeightedKey(const SummarizeChunks& args, const SummarizeScratch& s, const Chunk& chunk) {
   for (int unit = 0; unit < KeyUnits(args); unit += kLanes) {
-    Vec low, high;
-    WeightedUnits<kBf16>(args, s, chunk, unit, low, high);
-    if constexpr (!kBf16) {
-      Store(s.key + unit, low);
-      continue;
-    }
-    for (int i = 0; kBf16 && i < kLanes; ++i) {
-      s.key[2 * (unit + i)] = low[i];
-      s.key[2 * (unit + i) + 1] = high[i];
-    }
+    Store(s.key + unit, WeightedUnits<kBf16>(args, s, chunk, unit));
   }
 }
 
@@ -214,8 +208,8 @@ void SummarizeAll(const SummarizeChunks& args, const SummarizeScratch& s) {
     const int64_t slot = int64_t{args.summary_begin} + c;
     std::byte* keys = args.keys + args.summary_pages[slot / kTileColumns] * args.page_bytes;
     const int in_page = static_cast<int>(slot % kTileColumns);
-    StoreKey(s.key, in_page, args.head_dim, kBf16, keys);
-    StoreValue(s.value, in_page, args.head_dim, args.padded_head_dim, kBf16, keys + args.key_bytes);
+    StoreKey(s.key, KeyUnits(args), in_page, keys);
+    StoreValue<kBf16>(s.value, in_page, args.head_dim, args.padded_head_dim, keys + args.key_bytes);
   }
 }
 

@@ -68,14 +68,6 @@ EVASERVE_INLINE Vec Select(VecInt mask, Vec a, Vec b) {
   return (Vec)((mask & (VecInt)a) | (~mask & (VecInt)b));
 }
 
-// In the lower half of each lane, to nearest even; a NaN stays a NaN.
-EVASERVE_INLINE VecUint RoundToBFloat16(Vec x) {
-  const VecUint bits = (VecUint)x;
-  const VecUint rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const VecUint is_nan = (VecUint)(x != x);
-  return (is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded);
-}
-
 #if defined(__AVX512BF16__)
 
 EVASERVE_INLINE Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
@@ -122,6 +114,13 @@ EVASERVE_INLINE Vec DotPairs(Vec a, Vec b, Vec acc) {
   acc = Fma((Vec)((VecInt)a << 16), (Vec)((VecInt)b << 16), acc);
   return Fma((Vec)((VecInt)a & high), (Vec)((VecInt)b & high), acc);
 }
+// In the lower half of each lane, to nearest even; a NaN stays a NaN.
+EVASERVE_INLINE VecUint RoundToBFloat16(Vec x) {
+  const VecUint bits = (VecUint)x;
+  const VecUint rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const VecUint is_nan = (VecUint)(x != x);
+  return (is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded);
+}
 EVASERVE_INLINE Vec ToBFloat16(Vec a, Vec b) {
   using Half = uint16_t __attribute__((vector_size(kVecBytes / 2)));
   const Half low = __builtin_convertvector(RoundToBFloat16(a), Half);
@@ -134,10 +133,21 @@ EVASERVE_INLINE Vec ToBFloat16(Vec a, Vec b) {
 
 #endif
 
+#if defined(__AVX512BF16__)
 // Lane by lane the pair (low, high).
+EVASERVE_INLINE Vec ZipBFloat16(Vec low, Vec high) {
+  const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+  const __m512i lane = (__m512i)Iota();
+  // Words i and i + 16 become the two halves of lane i.
+  const __m512i order =
+      _mm512_or_si512(lane, _mm512_slli_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(16)), 16));
+  return (Vec)_mm512_permutexvar_epi16(order, halves);
+}
+#else
 EVASERVE_INLINE Vec ZipBFloat16(Vec low, Vec high) {
   return (Vec)(RoundToBFloat16(low) | (RoundToBFloat16(high) << 16));
 }
+#endif
 EVASERVE_INLINE Vec LowBFloat16(Vec pairs) { return (Vec)((VecUint)pairs << 16); }
 EVASERVE_INLINE Vec HighBFloat16(Vec pairs) { return (Vec)((VecUint)pairs & 0xffff0000u); }
 
@@ -153,20 +163,50 @@ EVASERVE_INLINE float ReduceAdd(Vec v) { return _mm512_reduce_add_ps(v); }
 EVASERVE_INLINE float ReduceMax(Vec v) { return _mm512_reduce_max_ps(v); }
 EVASERVE_INLINE bool AnyGreater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
 
+// Of two operands the lanes whose bit kStep is clear, or is set: the first operand's stay where
+// that bit is clear in the result, the second's go where it is set.
+template <int kStep, bool kSet>
+EVASERVE_INLINE Vec Exchange(Vec a, Vec b) {
+  const VecInt lane = Iota();
+  const VecInt from_second = ((lane & kStep) != 0) & 16;
+  const VecInt source = kSet ? lane | kStep : lane & ~kStep;
+  return _mm512_permutex2var_ps(a, (__m512i)(source | from_second), b);
+}
+
+template <int kStep>
+EVASERVE_INLINE void ReduceAddStep(Vec (&v)[kLanes]) {
+  for (int i = 0; i < kLanes / 2 / kStep; ++i) {
+    const Vec a = v[2 * i], b = v[2 * i + 1];
+    v[i] = Exchange<kStep, false>(a, b) + Exchange<kStep, true>(a, b);
+  }
+}
+
 // Lane i is the sum of the lanes of v[i].
 EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
-  for (int step = 1, count = kLanes / 2; step < kLanes; step *= 2, count /= 2) {
-    // Pick the lanes of both operands whose bit `step` is clear, then those where it is set.
-    const VecInt lane = Iota();
-    const VecInt from_second = ((lane & step) != 0) & 16;
-    const __m512i clear = (__m512i)((lane & ~step) | from_second);
-    const __m512i set = (__m512i)(lane | step | from_second);
-    for (int i = 0; i < count; ++i) {
-      const Vec a = v[2 * i], b = v[2 * i + 1];
-      v[i] = _mm512_permutex2var_ps(a, clear, b) + _mm512_permutex2var_ps(a, set, b);
+  ReduceAddStep<1>(v);
+  ReduceAddStep<2>(v);
+  ReduceAddStep<4>(v);
+  ReduceAddStep<8>(v);
+  return v[0];
+}
+
+template <int kStep>
+EVASERVE_INLINE void TransposeStep(Vec (&v)[kLanes]) {
+  for (int i = 0; i < kLanes; i += 2 * kStep) {
+    for (int j = i; j < i + kStep; ++j) {
+      const Vec a = v[j], b = v[j + kStep];
+      v[j] = Exchange<kStep, false>(a, b);
+      v[j + kStep] = Exchange<kStep, true>(a, b);
     }
   }
-  return v[0];
+}
+
+// Lane j of v[i] becomes lane i of v[j].
+EVASERVE_INLINE void Transpose(Vec (&v)[kLanes]) {
+  TransposeStep<1>(v);
+  TransposeStep<2>(v);
+  TransposeStep<4>(v);
+  TransposeStep<8>(v);
 }
 
 #else
@@ -197,6 +237,13 @@ EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
   float lanes[kLanes];
   for (int i = 0; i < kLanes; ++i) lanes[i] = ReduceAdd(v[i]);
   return Load(lanes);
+}
+EVASERVE_INLINE void Transpose(Vec (&v)[kLanes]) {
+  Vec rows[kLanes];
+  __builtin_memcpy(rows, v, sizeof rows);
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < kLanes; ++j) v[j][i] = rows[i][j];
+  }
 }
 
 #endif
