@@ -42,7 +42,7 @@ void DeclareOptions(CLI::App& app, Config& config, TextValues& text) {
       ->required();
   Add(app, "address", config.address, "HOST:PORT for gRPC; port 0 takes a free one");
   Add(app, "metrics-address", config.metrics_address,
-      "HOST:PORT for /metrics, /healthz and /readyz; empty turns them off");
+      "HOST:PORT for /metrics, /healthz and /readyz; empty or \"off\": none");
   Add(app, "threads", config.threads, "Threads for each model's kernels; 0: one a core")
       ->check(CLI::Range(0, 1024));
   Add(app, "dtype", text.dtype, "Weights: auto (config.json decides), float32 or bfloat16")
@@ -73,7 +73,9 @@ void DeclareOptions(CLI::App& app, Config& config, TextValues& text) {
 ModelSpec ParseModel(const std::string& text) {
   ModelSpec spec;
   const size_t equals = text.find('=');
-  if (equals == std::string::npos) {
+  if (text.empty()) {
+    // Refused below.
+  } else if (equals == std::string::npos) {
     // "dir/" has an empty last component.
     spec.directory = text;
     const auto clean = (spec.directory / "").parent_path();
@@ -99,6 +101,8 @@ void ReadTextValues(const TextValues& text, Config& config) {
     }
     config.models.push_back(std::move(spec));
   }
+  // An empty value cannot be written as --metrics-address=.
+  if (config.metrics_address == "off") config.metrics_address.clear();
   config.dtype = kDTypes.at(text.dtype);
   config.drain_timeout = std::chrono::seconds(text.drain_timeout_s);
   config.log_level = spdlog::level::from_str(text.log_level);

@@ -37,6 +37,12 @@ GrpcServerOptions RpcOptions(const Config& config) {
           .max_message_bytes = config.max_message_mb << 20};
 }
 
+// The address that was bound; "off" for none.
+std::string WithPort(const std::string& address, int port) {
+  if (address.empty()) return "off";
+  return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+}
+
 }  // namespace
 
 // In the order of their dependence: each part uses only those above it.
@@ -107,9 +113,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
   const auto load_time =
       std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
   LogEvent(spdlog::level::info, "ready",
-           {{"address", config.address},
-            {"grpc_port", server->grpc_port()},
-            {"metrics_port", server->metrics_port()},
+           {{"grpc", WithPort(config.address, server->grpc_port())},
+            {"metrics", WithPort(config.metrics_address, server->metrics_port())},
             {"models", config.models.size()},
             {"start_ms", load_time.count()},
             {"resident_mb", ResidentBytes() >> 20}});

@@ -3,10 +3,13 @@
 #include <civetweb.h>
 
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 
 namespace evaserve {
 namespace {
@@ -26,6 +29,11 @@ absl::Status CheckAddress(const std::string& address) {
         absl::StrCat("got '", address, "', allowed is HOST:PORT with a port of 0 .. 65535"));
   }
   return absl::OkStatus();
+}
+
+std::string HostOf(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  return host == "0.0.0.0" ? "127.0.0.1" : host;
 }
 
 Page MakePage(std::string_view path, const MetricsPages& pages) {
@@ -56,7 +64,7 @@ void Send(mg_connection* connection, const Page& page, bool with_body) {
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
                                                                     MetricsPages pages) {
   if (absl::Status status = CheckAddress(address); !status.ok()) return status;
-  std::unique_ptr<MetricsServer> server(new MetricsServer(std::move(pages)));
+  std::unique_ptr<MetricsServer> server(new MetricsServer(HostOf(address), std::move(pages)));
 
   mg_callbacks callbacks{};
   callbacks.log_message = [](const mg_connection* connection, const char* message) {
@@ -89,7 +97,18 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
 }
 
 MetricsServer::~MetricsServer() {
-  if (context_ != nullptr) mg_stop(context_);
+  if (context_ == nullptr) return;
+  // civetweb looks every 2 s whether it is to stop, or when a connection comes.
+  absl::Notification stopped;
+  std::thread waker([&] {
+    do {
+      char error[64];
+      mg_close_connection(mg_connect_client(host_.c_str(), port_, 0, error, sizeof(error)));
+    } while (!stopped.WaitForNotificationWithTimeout(absl::Milliseconds(10)));
+  });
+  mg_stop(context_);
+  stopped.Notify();
+  waker.join();
 }
 
 int MetricsServer::Answer(mg_connection* connection, void* self) {

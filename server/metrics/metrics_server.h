@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,10 +34,12 @@ class MetricsServer {
   int port() const { return port_; }
 
  private:
-  explicit MetricsServer(MetricsPages pages) : pages_(std::move(pages)) {}
+  MetricsServer(std::string host, MetricsPages pages)
+      : host_(std::move(host)), pages_(std::move(pages)) {}
 
   static int Answer(mg_connection* connection, void* self);
 
+  const std::string host_;  // to connect to itself
   const MetricsPages pages_;
   mg_context* context_ = nullptr;
   int port_ = 0;

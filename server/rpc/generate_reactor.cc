@@ -116,9 +116,21 @@ void GenerateReactor::Take(std::string_view text, std::span<const GeneratedToken
   }
 }
 
+bool GenerateReactor::MayWrite() {
+  // The end is not kept waiting.
+  return is_done_ || pacer_.TryStart([self = shared_from_this()] { self->OnWriteMayStart(); });
+}
+
+void GenerateReactor::OnWriteMayStart() {
+  absl::MutexLock lock(&mutex_);
+  pacer_.OnRetry();
+  Advance();
+}
+
 void GenerateReactor::Advance() {
   if (is_writing_) return;
   if (has_pending_ && !is_client_gone_) {
+    if (!MayWrite()) return;
     writing_.Swap(&pending_);
     pending_.Clear();
     pending_bytes_ = 0;

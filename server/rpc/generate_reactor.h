@@ -11,13 +11,14 @@
 #include "server/engine/engine.h"
 #include "server/rpc/handle_slot.h"
 #include "server/rpc/request_log.h"
+#include "server/rpc/write_pacer.h"
 
 namespace evaserve {
 
 // The reactor of one Generate call: between the engine, which delivers tokens on its thread, and
 // the stream, which takes one message at a time at the client's pace. What arrives while a message
-// is under way goes into the next one; when that grows to kMaxPendingBytes the sequence rests until
-// half of it is written.
+// is under way, or too soon after one (WritePacer), goes into the next one; when that grows to
+// kMaxPendingBytes the sequence rests until half of it is written.
 //
 // Lives until gRPC's OnDone() and until the engine has let go of it, whichever comes last.
 class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
@@ -53,6 +54,8 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
 
   // Starts what can be started: a write, or the end after the last one.
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnWriteMayStart();
   void Take(std::string_view text, std::span<const GeneratedToken> tokens)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -69,6 +72,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // about, of pending_
   bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
   v1::GenerateResponse writing_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it during a write
+  WritePacer pacer_ ABSL_GUARDED_BY(mutex_);
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_resting_ ABSL_GUARDED_BY(mutex_) = false;      // the sequence, until Resume()
   bool is_client_gone_ ABSL_GUARDED_BY(mutex_) = false;  // a write has failed

@@ -1,9 +1,11 @@
 #include "server/rpc/grpc_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <spdlog/spdlog.h>
 
 #include <mutex>
 
@@ -14,10 +16,17 @@
 namespace evaserve {
 namespace {
 
-// gRPC keeps both switches per process, for all servers built afterwards.
-void EnableHealthAndReflection() {
+void LogFromGrpc(gpr_log_func_args* args) {
+  const auto level =
+      args->severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::err : spdlog::level::debug;
+  spdlog::log(level, "grpc: {}", args->message);
+}
+
+// gRPC keeps these per process, for all servers built afterwards.
+void SetUpGrpc() {
   static std::once_flag once;
   std::call_once(once, [] {
+    gpr_set_log_function(LogFromGrpc);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   });
@@ -54,7 +63,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
                                                               ModelRepository& models,
                                                               const ServingState& state,
                                                               RequestLog& log) {
-  EnableHealthAndReflection();
+  SetUpGrpc();
   std::unique_ptr<GrpcServer> self(new GrpcServer);
   self->services_.reset(new Services{.evaserve{models, log},
                                      .open_inference{models, log, state, options.server_version}});
@@ -65,7 +74,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &self->port_);
   self->server_ = builder.BuildAndStart();
   if (self->server_ == nullptr || self->port_ == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.address));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options.address, ", is it in use?"));
   }
   self->SetServing(false);
   return self;

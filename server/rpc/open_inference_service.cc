@@ -100,8 +100,9 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelReady(
     inference::ModelReadyResponse* response) {
   const absl::Status found = FindModel(models_, request->name(), request->version()).status();
   response->set_ready(found.ok() && state_.Check().ok());
-  // A model that is not loaded is an answer, one that does not exist is an error.
-  return Answer(*context, "ModelReady", absl::IsUnavailable(found) ? absl::OkStatus() : found);
+  // "No" is an answer, also for a model that does not exist, as Triton's clients expect.
+  const bool is_bad_question = absl::IsInvalidArgument(found);
+  return Answer(*context, "ModelReady", is_bad_question ? found : absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ServerMetadata(

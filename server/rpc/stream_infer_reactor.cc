@@ -192,12 +192,9 @@ void StreamInferReactor::OnEnd(const std::shared_ptr<OpenRequest>& request, absl
       ready_.push_back(request);
     }
   }
-  if (errors_end_call_ && !status.ok()) {
-    FailCall(status);
-  } else {
-    absl::MutexLock lock(&mutex_);
-    Advance();
-  }
+  if (errors_end_call_ && !status.ok()) FailCall(status);
+  absl::MutexLock lock(&mutex_);
+  Advance();
 }
 
 void StreamInferReactor::FailCall(const absl::Status& status) {
@@ -214,7 +211,6 @@ void StreamInferReactor::FailCall(const absl::Status& status) {
         cancelled.push_back(request);
       }
     }
-    Advance();
   }
   for (const auto& request : cancelled) request->handle.Cancel();
 }
@@ -237,6 +233,8 @@ void StreamInferReactor::OnWriteDone(bool ok) {
 
 void StreamInferReactor::OnCancel() {
   FailCall(TellExpired(absl::CancelledError("the client has gone"), deadline_));
+  absl::MutexLock lock(&mutex_);
+  Advance();
 }
 
 void StreamInferReactor::OnDone() {
@@ -252,6 +250,7 @@ void StreamInferReactor::Advance() {
   if (failure_) {
     if (open_.empty()) End(*failure_);
   } else if (!ready_.empty()) {
+    if (!MayWrite()) return;
     being_written_ = std::move(ready_.front());
     ready_.pop_front();
     TakeMessage(being_written_);
@@ -259,6 +258,18 @@ void StreamInferReactor::Advance() {
   } else if (is_input_over_ && open_.empty()) {
     End(absl::OkStatus());
   }
+}
+
+bool StreamInferReactor::MayWrite() {
+  // An end is not kept waiting.
+  return ready_.front()->last ||
+         pacer_.TryStart([self = shared_from_this()] { self->OnWriteMayStart(); });
+}
+
+void StreamInferReactor::OnWriteMayStart() {
+  absl::MutexLock lock(&mutex_);
+  pacer_.OnRetry();
+  Advance();
 }
 
 void StreamInferReactor::ReadMore() {

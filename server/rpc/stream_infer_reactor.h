@@ -14,6 +14,7 @@
 #include "inference/open_inference.pb.h"
 #include "server/repository/model_repository.h"
 #include "server/rpc/request_log.h"
+#include "server/rpc/write_pacer.h"
 
 namespace evaserve {
 
@@ -55,11 +56,14 @@ class StreamInferReactor : public grpc::ServerBidiReactor<inference::ModelInferR
   void OnEnd(const std::shared_ptr<OpenRequest>& request, absl::Status status,
              inference::ModelInferResponse last);
 
-  // Ends the call with `status` once the engine has let go of the open requests.
+  // Cancels the open requests; when the engine has let go of them Advance() ends the call with the
+  // `status` of the first call.
   void FailCall(const absl::Status& status);
 
   // Starts what can be started: a read, a write, the end.
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnWriteMayStart();
   void ReadMore() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Puts the request's next message into writing_.
   void TakeMessage(const std::shared_ptr<OpenRequest>& request)
@@ -82,6 +86,7 @@ class StreamInferReactor : public grpc::ServerBidiReactor<inference::ModelInferR
   std::deque<std::shared_ptr<OpenRequest>> ready_ ABSL_GUARDED_BY(mutex_);  // with a message
   inference::ModelStreamInferResponse writing_ ABSL_GUARDED_BY(mutex_);     // gRPC's during a write
   std::shared_ptr<OpenRequest> being_written_ ABSL_GUARDED_BY(mutex_);
+  WritePacer pacer_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> failure_ ABSL_GUARDED_BY(mutex_);
   bool is_reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_input_over_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <grpcpp/alarm.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "server/engine/request.h"
+
+namespace evaserve {
+
+// Spaces out the messages of one stream. A message costs both sides about as much as a small model
+// spends on a token, so tokens that come faster than kMinInterval share one; slower ones are not
+// delayed.
+//
+// Not thread-safe, guarded by the stream's mutex.
+class WritePacer {
+ public:
+  static constexpr std::chrono::milliseconds kMinInterval{1};
+
+  // True if a message may start now, and then it counts as started. Otherwise `retry` will be
+  // called, on a thread of gRPC's, when one may; it must call OnRetry(). While a call is due no
+  // other `retry` is kept. `retry` has to keep alive what it needs.
+  bool TryStart(std::function<void()> retry);
+
+  void OnRetry() { is_waiting_ = false; }
+
+ private:
+  TimePoint next_start_ = TimePoint::min();
+  bool is_waiting_ = false;
+  std::unique_ptr<grpc::Alarm> alarm_;
+};
+
+}  // namespace evaserve

@@ -1,0 +1,170 @@
+#include "server/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "server/testing/fake_model_server.h"
+
+namespace evaserve {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+grpc::Status GenerateOne(FakeModelServer& server) {
+  grpc::ClientContext context;
+  return ReadAll(*server.evaserve().Generate(&context, GreedyRequest("ab", 1))).status;
+}
+
+// A stream that the model has begun to answer and will go on with for as long as it may.
+struct BusyStream {
+  explicit BusyStream(FakeModelServer& server, uint64_t max_new_tokens = 4000)
+      : reader(server.evaserve().Generate(&context, GreedyRequest("ab", max_new_tokens))) {
+    v1::GenerateResponse message;
+    EXPECT_TRUE(reader->Read(&message));
+  }
+
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader;
+};
+
+TEST(ServerTest, IsReadyOverHttp) {
+  FakeModelServer server;
+
+  EXPECT_EQ(server.Get("/healthz"), "200\nok\n");
+  EXPECT_EQ(server.Get("/readyz"), "200\nok\n");
+}
+
+TEST(ServerTest, AModelThatDoesNotLoadIsNamed) {
+  Config config;
+  config.models = {{"broken", "/some/where"}};
+  config.address = "127.0.0.1:0";
+  config.metrics_address = "";
+
+  const absl::Status status =
+      Server::Start(config, [](auto&&...) -> absl::StatusOr<std::unique_ptr<Model>> {
+        return absl::NotFoundError("config.json is missing");
+      }).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("model 'broken' in /some/where: config.json is missing"));
+}
+
+TEST(ServerTest, AMetricsPortInUseIsAnError) {
+  FakeModelServer server;
+  Config config;
+  config.address = "127.0.0.1:0";
+  config.metrics_address = absl::StrCat("127.0.0.1:", server.server().metrics_port());
+
+  const absl::Status status = Server::Start(config).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(config.metrics_address));
+}
+
+TEST(ServerTest, MetricsCanBeOff) {
+  Config config;
+  config.address = "127.0.0.1:0";
+  config.metrics_address = "";
+
+  const auto server = Server::Start(config);
+
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_EQ((*server)->metrics_port(), 0);
+}
+
+TEST(ServerTest, MetricsCountKnownTraffic) {
+  FakeModelServer server;
+  {
+    grpc::ClientContext context;
+    ReadAll(*server.evaserve().Generate(&context, GreedyRequest("abcd", 10)));
+  }
+  grpc::ClientContext context;
+  v1::ScoreRequest request;
+  v1::ScoreResponse response;
+  server.evaserve().Score(&context, request, &response);  // without a text
+  ASSERT_TRUE(server.WaitForMetric("evaserve_requests_in_flight", 0));
+
+  const auto of = [&](const std::string& name) { return server.MetricValue(name); };
+  EXPECT_EQ(of("evaserve_requests_total{code=\"OK\",method=\"Generate\",model=\"fake\"}"), 1);
+  EXPECT_EQ(
+      of("evaserve_requests_total{code=\"INVALID_ARGUMENT\",method=\"Score\",model=\"fake\"}"), 1);
+  EXPECT_EQ(of("evaserve_request_duration_seconds_count{method=\"Generate\",model=\"fake\"}"), 1);
+  EXPECT_EQ(of("evaserve_input_bytes_total{model=\"fake\"}"), 4);
+  EXPECT_EQ(of("evaserve_output_bytes_total{model=\"fake\"}"), 10);
+  EXPECT_EQ(of("evaserve_queue_wait_seconds_count{model=\"fake\"}"), 1);
+  EXPECT_EQ(of("evaserve_time_to_first_byte_seconds_count{model=\"fake\"}"), 1);
+  EXPECT_EQ(of("evaserve_time_between_bytes_seconds_count{model=\"fake\"}"), 9);
+  EXPECT_EQ(of("evaserve_step_duration_seconds_count{model=\"fake\"}"), 10);
+  EXPECT_EQ(of("evaserve_prefill_tokens_total{model=\"fake\"}"), 5);
+  EXPECT_EQ(of("evaserve_decode_tokens_total{model=\"fake\"}"), 9);
+  EXPECT_EQ(of("evaserve_running_sequences{model=\"fake\"}"), 0);
+  EXPECT_EQ(of("evaserve_waiting_requests{model=\"fake\"}"), 0);
+  EXPECT_EQ(of("evaserve_state_pages_used{model=\"fake\"}"), 0);
+  EXPECT_EQ(of("evaserve_state_pages_total{model=\"fake\"}"), 10000);
+  EXPECT_EQ(of("evaserve_model_ready{model=\"fake\"}"), 1);
+  EXPECT_GT(of("process_resident_memory_bytes"), 1e6);
+}
+
+TEST(ServerTest, StreamsFinishWhenItShutsDown) {
+  FakeModelServer server;
+  server.control().Hold();
+  server.control().AllowSteps(1);
+  BusyStream busy(server, /*max_new_tokens=*/100);
+
+  std::thread shutdown([&] { server.server().Shutdown(); });
+  while (server.Get("/readyz").starts_with("200")) std::this_thread::yield();
+  const grpc::Status refused = GenerateOne(server);
+  server.control().Release();
+  const GeneratedText rest = ReadAll(*busy.reader);
+  shutdown.join();
+
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(rest.status.ok()) << rest.status.error_message();
+  EXPECT_EQ(rest.text.size(), 99u);
+  EXPECT_THAT(server.Get("/readyz"), StartsWith("503\nthe server is shutting down"));
+  EXPECT_THAT(server.Get("/healthz"), StartsWith("200"));
+}
+
+TEST(ServerTest, StreamsThatOutlastTheDrainTimeoutAreEnded) {
+  FakeModelServer::Options options;
+  options.config.drain_timeout = std::chrono::seconds(0);
+  FakeModelServer server(std::move(options));
+  server.control().SetStepTime(milliseconds(1));
+  BusyStream busy(server);
+
+  server.server().Shutdown();
+
+  EXPECT_EQ(ReadAll(*busy.reader).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(server.control().live_sequences(), 0);
+}
+
+TEST(ServerTest, ClientsThatVanishLeaveNothingBehind) {
+  FakeModelServer server;
+  server.control().SetStepTime(milliseconds(1));
+  const auto vanish = [&server](int times) {
+    for (int i = 0; i < times; ++i) {
+      BusyStream busy(server);
+      busy.context.TryCancel();
+    }
+  };
+  vanish(200);  // until all threads have started
+  const double threads = server.MetricValue("process_threads");
+
+  vanish(2000);
+
+  EXPECT_TRUE(server.WaitForMetric("evaserve_requests_in_flight", 0));
+  EXPECT_TRUE(server.WaitForMetric("evaserve_running_sequences{model=\"fake\"}", 0));
+  EXPECT_TRUE(server.WaitForMetric("evaserve_state_pages_used{model=\"fake\"}", 0));
+  EXPECT_EQ(server.control().live_sequences(), 0);
+  EXPECT_LE(server.MetricValue("process_threads"), threads + 2);
+  EXPECT_TRUE(GenerateOne(server).ok());
+}
+
+}  // namespace
+}  // namespace evaserve

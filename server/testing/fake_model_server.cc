@@ -1,0 +1,89 @@
+#include "server/testing/fake_model_server.h"
+
+#include <civetweb.h>
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <sstream>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/engine/request.h"
+
+namespace evaserve {
+
+FakeModelServer::FakeModelServer(Options options) {
+  spdlog::set_level(spdlog::level::warn);
+  auto model = std::make_unique<FakeModel>(std::move(options.model));
+  control_ = model->control();
+  options.config.models = {{"fake", "/nowhere"}};
+  options.config.address = "127.0.0.1:0";
+  options.config.metrics_address = "127.0.0.1:0";
+  auto server = Server::Start(
+      options.config,
+      [&model](auto&&...) -> absl::StatusOr<std::unique_ptr<Model>> { return std::move(model); });
+  EXPECT_TRUE(server.ok()) << server.status();
+  server_ = *std::move(server);
+  const auto channel = Connect();
+  evaserve_ = v1::Inference::NewStub(channel);
+  open_inference_ = inference::GRPCInferenceService::NewStub(channel);
+}
+
+std::shared_ptr<grpc::Channel> FakeModelServer::Connect() const {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection for each channel
+  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server_->grpc_port()),
+                                   grpc::InsecureChannelCredentials(), arguments);
+}
+
+std::string FakeModelServer::Get(const std::string& path) const {
+  char error[256] = "";
+  mg_connection* connection = mg_download("127.0.0.1", server_->metrics_port(), 0, error,
+                                          sizeof(error), "GET %s HTTP/1.0\r\n\r\n", path.c_str());
+  if (connection == nullptr) return error;
+  std::string answer = absl::StrCat(mg_get_response_info(connection)->status_code, "\n");
+  char buffer[4096];
+  for (int n; (n = mg_read(connection, buffer, sizeof(buffer))) > 0;) answer.append(buffer, n);
+  mg_close_connection(connection);
+  return answer;
+}
+
+double FakeModelServer::MetricValue(const std::string& metric) const {
+  std::istringstream page(Get("/metrics"));
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with(metric + " ")) return std::stod(line.substr(metric.size() + 1));
+  }
+  return 0;
+}
+
+bool FakeModelServer::WaitForMetric(const std::string& metric, double value) const {
+  const TimePoint deadline = Clock::now() + std::chrono::seconds(10);
+  while (Clock::now() < deadline) {
+    if (MetricValue(metric) == value) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+v1::GenerateRequest GreedyRequest(const std::string& prompt, uint64_t max_new_tokens) {
+  v1::GenerateRequest request;
+  request.set_prompt(prompt);
+  request.mutable_sampling()->set_temperature(0);
+  request.mutable_stopping()->set_max_new_tokens(max_new_tokens);
+  return request;
+}
+
+GeneratedText ReadAll(grpc::ClientReader<v1::GenerateResponse>& reader) {
+  GeneratedText result;
+  for (v1::GenerateResponse message; reader.Read(&message); ++result.num_messages) {
+    result.text += message.text();
+    result.last = message;
+  }
+  result.status = reader.Finish();
+  return result;
+}
+
+}  // namespace evaserve

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <grpcpp/channel.h>
+
+#include <memory>
+#include <string>
+
+#include "evaserve/v1/inference.grpc.pb.h"
+#include "inference/open_inference.grpc.pb.h"
+#include "server/server.h"
+#include "tests/fakes/fake_model.h"
+
+namespace evaserve {
+
+// The real server in the test's process, on free ports of 127.0.0.1, with one FakeModel named
+// "fake".
+class FakeModelServer {
+ public:
+  // What a test may change before the start.
+  struct Options {
+    FakeModel::Options model{};
+    Config config{};
+  };
+
+  FakeModelServer() : FakeModelServer(Options()) {}
+  explicit FakeModelServer(Options options);
+
+  Server& server() { return *server_; }
+  FakeModelControl& control() { return *control_; }
+
+  // A connection of its own.
+  std::shared_ptr<grpc::Channel> Connect() const;
+  v1::Inference::Stub& evaserve() { return *evaserve_; }
+  inference::GRPCInferenceService::Stub& open_inference() { return *open_inference_; }
+
+  // The body of an HTTP answer, after its code and a line feed: "200\nok\n".
+  std::string Get(const std::string& path) const;
+
+  // The value of a line of /metrics that begins with `metric`, "name{label=\"value\"}"; 0 if none
+  // does.
+  double MetricValue(const std::string& metric) const;
+
+  // Waits until /metrics shows `value`, for at most 10 s; true if it came to that. What a call
+  // counts is there only once the server has seen its end, a little after the client.
+  bool WaitForMetric(const std::string& metric, double value) const;
+
+ private:
+  std::shared_ptr<FakeModelControl> control_;
+  std::unique_ptr<Server> server_;
+  std::unique_ptr<v1::Inference::Stub> evaserve_;
+  std::unique_ptr<inference::GRPCInferenceService::Stub> open_inference_;
+};
+
+// What most tests ask for: greedy, `max_new_tokens` tokens.
+v1::GenerateRequest GreedyRequest(const std::string& prompt, uint64_t max_new_tokens);
+
+// All text of a stream, and its last message and status.
+struct GeneratedText {
+  std::string text;
+  int num_messages = 0;
+  v1::GenerateResponse last;
+  grpc::Status status;
+};
+GeneratedText ReadAll(grpc::ClientReader<v1::GenerateResponse>& reader);
+
+}  // namespace evaserve
