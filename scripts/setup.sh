@@ -38,8 +38,8 @@ install_libtorch() {
   machine=$(uname -m)
   rm -rf .deps/site
   # The C++ parts are the same for every Python, so the wheel is always that of one version.
-  python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary=:all: --python-version 3.11 --implementation cp \
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+    --require-hashes --no-deps --only-binary=:all: --python-version 3.11 --implementation cp \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_25_$machine" \
     --platform "manylinux2014_$machine" --platform "manylinux_2_17_$machine" \
     --target .deps/site --requirement $requirements
