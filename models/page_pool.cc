@@ -27,8 +27,8 @@ absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(const Options& option
     return absl::ResourceExhaustedError(absl::StrCat("state pool of ", num_pages * bytes_per_page,
                                                      " bytes: ", std::strerror(errno)));
   }
-  // Decoding reads pages all over the region: with 4 KiB of memory to a TLB entry it took 10 to 20 %
-  // longer. Where the system has no huge pages the call fails, which does no harm.
+  // Decoding reads pages all over the region; with 4 KiB of memory to a TLB entry it took 10 to
+  // 20 % longer. Where the system has no huge pages the call fails, which does no harm.
   madvise(data, num_pages * bytes_per_page, MADV_HUGEPAGE);
   return std::unique_ptr<PagePool>(
       new PagePool(options, static_cast<std::byte*>(data), static_cast<int>(num_pages)));

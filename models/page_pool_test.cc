@@ -49,7 +49,7 @@ TEST(PagePoolTest, RefusesLessThanAPage) {
 }
 
 TEST(PagePoolTest, TakesNoMemoryBeforeItIsUsed) {
-  const auto pool = PagePool::Create({kLayout, 1, int64_t{1} << 42});
+  const auto pool = PagePool::Create({kLayout, 1, int64_t{1} << 36});
   EXPECT_TRUE(pool.ok()) << pool.status();
 }
 
