@@ -270,6 +270,45 @@ TEST_P(EvaByteModelTest, AnErrorLeavesTheStateUntouched) {
   EXPECT_EQ(hidden, expected.hidden);
 }
 
+struct Shape {
+  const char* name;
+  int window, chunk, num_heads, head_dim, num_pred_heads;
+};
+
+class EvaByteShapeTest : public testing::TestWithParam<Shape> {};
+
+INSTANTIATE_TEST_SUITE_P(Shapes, EvaByteShapeTest,
+                         testing::Values(Shape{"every_token_its_own_window", 1, 1, 2, 8, 1},
+                                         Shape{"one_chunk_a_window", 16, 16, 1, 40, 2},
+                                         Shape{"a_window_is_a_page", 64, 8, 3, 24, 1},
+                                         Shape{"a_window_ends_inside_a_page", 70, 7, 2, 16, 4},
+                                         Shape{"summaries_cross_pages", 40, 1, 1, 64, 1},
+                                         Shape{"no_window_is_full", 250, 50, 2, 32, 8}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(EvaByteShapeTest, AnyCutGivesTheSame) {
+  const Shape shape = GetParam();
+  EvaByteConfig config = TinyConfig();
+  config.window = shape.window;
+  config.chunk = shape.chunk;
+  config.num_heads = shape.num_heads;
+  config.hidden_size = shape.num_heads * shape.head_dim;
+  config.num_pred_heads = shape.num_pred_heads;
+  config.norm_unit_offset = false;
+  config.rope_scaling = RopeScaling::kLinear;
+  config.rope_factor = 2.f;
+  const TempDir dir;
+  WriteRandomModel(dir.path(), config);
+  const LoadedModel loaded(dir.path());
+  const std::vector<TokenId> tokens = RandomTokens(200, 1);
+  const Outputs whole = RunTokens(*loaded.model, tokens, WholeWindows());
+  const Outputs single = RunTokens(*loaded.model, tokens, OneByOne());
+  EXPECT_LE(MaxDifference(single.hidden, whole.hidden), kCutTolerance);
+  EXPECT_LE(MaxDifference(single.logits, whole.logits), kCutTolerance);
+  const StatePool pool = loaded.model->state_pool();
+  EXPECT_EQ(pool.free_pages, pool.total_pages);
+}
+
 TEST(EvaByteLoadTest, ABfloat16CheckpointIsTheSameInFloat32) {
   EvaByteConfig config = TinyConfig();
   config.dtype = DType::kBFloat16;
