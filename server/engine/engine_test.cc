@@ -288,8 +288,11 @@ TEST(EngineTest, ASequenceThatGetsNoPageEndsAloneAndTheOthersGoOn) {
   auto big = std::make_shared<RecordingSink>();
   auto small = std::make_shared<RecordingSink>();
 
+  fake.control->Hold();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 3, small)).ok());
+  fake.control->WaitUntilHeld();  // it has its page, and needs no other
   ASSERT_TRUE(fake.engine->Submit(TextRequest(Task::kEmbed, Letters(1000), big)).ok());
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 4, small)).ok());
+  fake.control->Release();
 
   EXPECT_TRUE(absl::IsResourceExhausted(big->WaitUntilDone().status));
   EXPECT_TRUE(small->WaitUntilDone().status.ok());
