@@ -6,6 +6,7 @@
 #include <cmath>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/serial_worker_pool.h"
 #include "kernels/testing/eva_sequence.h"
@@ -91,30 +92,26 @@ TEST(AttendValidateTest, RefusesATreeInWhichAQueryDoesNotSeeItself) {
   EXPECT_EQ(one.Error(), "tree_mask[0][0] is 0: a query must see itself");
 }
 
-// The shape, how many tokens, and the instruction set.
+// The shape and how many tokens.
 struct GridCase {
   EvaShape shape;
   int num_tokens = 0;
-  std::string isa;
 };
 
 std::vector<GridCase> Grid() {
   std::vector<GridCase> cases;
-  for (const char* isa : {"baseline", "avx2", "avx512bf16"}) {
-    if (FindCpuKernels(isa) == nullptr) continue;
-    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-      for (const int head_dim : {8, 24, 40, 64, 80, 128, 136, 256}) {
-        for (const int num_tokens : {1, 2, 7, 63, 64, 65, 150}) {
-          EvaShape shape{2, head_dim, 48, 6, dtype, 1.f / std::sqrt(float(head_dim))};
-          cases.push_back({shape, num_tokens, isa});
-        }
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    for (const int head_dim : {8, 24, 40, 64, 80, 128, 136, 256}) {
+      for (const int num_tokens : {1, 2, 7, 63, 64, 65, 150}) {
+        EvaShape shape{2, head_dim, 48, 6, dtype, 1.f / std::sqrt(float(head_dim))};
+        cases.push_back({shape, num_tokens});
       }
-      // Windows of several blocks of pages; a chunk that is the window; chunks of one.
-      cases.push_back({{1, 64, 640, 16, dtype, 0.125f}, 1500, isa});
-      cases.push_back({{3, 32, 40, 40, dtype, 0.2f}, 161, isa});
-      cases.push_back({{1, 16, 100, 1, dtype, 0.25f}, 450, isa});
-      cases.push_back({{2, 16, 147, 49, dtype, 0.25f}, 500, isa});
     }
+    // Windows of several blocks of pages; a chunk that is the window; chunks of one.
+    cases.push_back({{1, 64, 640, 16, dtype, 0.125f}, 1500});
+    cases.push_back({{3, 32, 40, 40, dtype, 0.2f}, 161});
+    cases.push_back({{1, 16, 100, 1, dtype, 0.25f}, 450});
+    cases.push_back({{2, 16, 147, 49, dtype, 0.25f}, 500});
   }
   return cases;
 }
@@ -123,25 +120,72 @@ class AttendGridTest : public testing::Test {
  protected:
   ~AttendGridTest() override { ForceCpuKernels(usual_); }
 
+  // Calls `check` with the kernels of each instruction set that this machine has.
+  void ForEachIsa(const EvaShape& shape, const HeadVectors& vectors,
+                  absl::FunctionRef<void(const EvaKernels&)> check) {
+    for (const char* isa : {"baseline", "avx2", "avx512bf16"}) {
+      if (!ForceCpuKernels(isa)) continue;
+      SCOPED_TRACE(isa);
+      check(EvaKernels::Cpu(shape, vectors, workers_));
+    }
+  }
+
  private:
   const std::string usual_ = GetCpuKernels().name;
+  SerialWorkerPool workers_;
 };
 
 TEST_F(AttendGridTest, CpuAgreesWithTheReference) {
-  SerialWorkerPool workers;
-  for (const GridCase& c : Grid()) {
-    SCOPED_TRACE(testing::Message() << c.isa << " " << Name(c.shape.dtype) << " head_dim "
-                                    << c.shape.head_dim << " window " << c.shape.window << " chunk "
-                                    << c.shape.chunk << " tokens " << c.num_tokens);
-    ASSERT_TRUE(ForceCpuKernels(c.isa));
-    const HeadVectors vectors = RandomHeadVectors(c.shape, 5);
-    const Tokens tokens = RandomTokens(c.shape, c.num_tokens, 7);
+  for (const auto& [shape, num_tokens] : Grid()) {
+    SCOPED_TRACE(testing::Message()
+                 << Name(shape.dtype) << " head_dim " << shape.head_dim << " window "
+                 << shape.window << " chunk " << shape.chunk << " tokens " << num_tokens);
+    const double tolerance = Tolerance(shape.dtype);
+    const HeadVectors vectors = RandomHeadVectors(shape, 5);
+    const Tokens tokens = RandomTokens(shape, num_tokens, 7);
     const EvaOutput want =
-        RunAlone(EvaKernels::Reference(c.shape, vectors), c.shape, tokens, c.shape.window);
-    const EvaOutput got =
-        RunAlone(EvaKernels::Cpu(c.shape, vectors, workers), c.shape, tokens, c.shape.window);
-    EXPECT_LE(MaxError(got.out, want.out), Tolerance(c.shape.dtype));
-    EXPECT_LE(MaxError(got.lse, want.lse), Tolerance(c.shape.dtype));
+        RunAlone(EvaKernels::Reference(shape, vectors), shape, tokens, shape.window);
+    ForEachIsa(shape, vectors, [&, &shape = shape](const EvaKernels& cpu) {
+      const EvaOutput got = RunAlone(cpu, shape, tokens, shape.window);
+      EXPECT_LE(MaxError(got.out, want.out), tolerance);
+      EXPECT_LE(MaxError(got.lse, want.lse), tolerance);
+    });
+  }
+}
+
+// Keys along one direction, so that the logits of a row follow `level` of the token.
+Tokens TokensWithLevels(const EvaShape& shape, int count, double (*level)(int token)) {
+  Tokens tokens = RandomTokens(shape, count, 3);
+  for (int t = 0; t < count; ++t) {
+    for (int d = 0; d < shape.width(); ++d) {
+      tokens.q[t * shape.width() + d] = 1.f;
+      tokens.k[t * shape.width() + d] = static_cast<float>(level(t));
+    }
+  }
+  return tokens;
+}
+
+// Logits that rise or jump by far more than the weights' headroom of 2^16, and weights that vanish.
+TEST_F(AttendGridTest, FollowsLogitsThatRiseAndJump) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const EvaShape shape{1, 16, 1024, 4, dtype, 1.f};
+    // q times log2(e) is rounded to bfloat16, so a bfloat16 logit of 400 may be off by one.
+    const double out_tolerance = dtype == DType::kFloat32 ? 2e-4 : 0.5;
+    const double lse_tolerance = dtype == DType::kFloat32 ? 1e-4 : 2.0;
+    const HeadVectors vectors = RandomHeadVectors(shape, 5);
+    const Tokens rising = TokensWithLevels(shape, 900, [](int t) { return t * 0.03125; });
+    const Tokens jumping =
+        TokensWithLevels(shape, 900, [](int t) { return (t * 7919 % 601 - 300) * 0.0625; });
+    for (const Tokens& tokens : {rising, jumping}) {
+      const EvaOutput want =
+          RunAlone(EvaKernels::Reference(shape, vectors), shape, tokens, shape.window);
+      ForEachIsa(shape, vectors, [&](const EvaKernels& cpu) {
+        const EvaOutput got = RunAlone(cpu, shape, tokens, shape.window);
+        EXPECT_LE(MaxError(got.out, want.out), out_tolerance);
+        EXPECT_LE(MaxError(got.lse, want.lse), lse_tolerance);
+        EXPECT_EQ(RunAlone(cpu, shape, tokens, 1).out, got.out);
+      });
+    }
   }
 }
 

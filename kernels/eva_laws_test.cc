@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ostream>
 #include <string>
 #include <thread>
 
@@ -21,6 +22,8 @@ struct LawCase {
   std::string isa;
   DType dtype = DType::kFloat32;
 };
+
+void PrintTo(const LawCase& c, std::ostream* os) { *os << c.isa << " " << Name(c.dtype); }
 
 // Every law for every type and instruction set of this machine.
 class EvaLawsTest : public testing::TestWithParam<LawCase> {

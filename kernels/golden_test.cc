@@ -99,12 +99,14 @@ class GoldenTest : public testing::Test {
 TEST_F(GoldenTest, AttentionInWholeWindows) {
   if (!GoldenFile::Exists("evabyte_attn")) GTEST_SKIP() << "no golden files in " << GoldenDir();
   const GoldenFile file("evabyte_attn");
+  ASSERT_FALSE(file.cases().empty());
   for (const auto& c : file.cases()) CheckAttention(file, c, c.at("W"));
 }
 
 TEST_F(GoldenTest, AttentionTokenByToken) {
   if (!GoldenFile::Exists("evabyte_attn")) GTEST_SKIP() << "no golden files in " << GoldenDir();
   const GoldenFile file("evabyte_attn");
+  ASSERT_FALSE(file.cases().empty());
   for (const auto& c : file.cases()) CheckAttention(file, c, 1);
 }
 
@@ -112,6 +114,7 @@ TEST_F(GoldenTest, TreeAttention) {
   if (!GoldenFile::Exists("evabyte_tree_attn"))
     GTEST_SKIP() << "no golden files in " << GoldenDir();
   const GoldenFile file("evabyte_tree_attn");
+  ASSERT_FALSE(file.cases().empty());
   for (const auto& c : file.cases()) {
     const std::string name = c.at("case");
     SCOPED_TRACE(name);
@@ -144,6 +147,7 @@ TEST_F(GoldenTest, RopeTable) {
   constexpr double kFrequencyTolerance = 6e-8;  // relative
   constexpr double kTolerance = 2e-7;           // of cos and sin, for equal frequencies
   const GoldenFile file("evabyte_rope");
+  ASSERT_FALSE(file.cases().empty());
   for (const auto& c : file.cases()) {
     const std::string name = c.at("case");
     SCOPED_TRACE(name);
