@@ -27,7 +27,7 @@ inline constexpr MetricInfo kModelReady{"evaserve_model_ready", "1 if the model 
 inline constexpr MetricInfo kRequests{"evaserve_requests_total", "Requests answered, by model, method and gRPC status code."};
 inline constexpr MetricInfo kRequestSeconds{"evaserve_request_duration_seconds", "From a request's arrival to the end of its answer."};
 inline constexpr MetricInfo kInFlight{"evaserve_requests_in_flight", "Requests being answered."};
-inline constexpr MetricInfo kInputBytes{"evaserve_input_bytes_total", "Bytes of text received in valid requests."};
+inline constexpr MetricInfo kInputBytes{"evaserve_input_bytes_total", "Bytes of text received."};
 inline constexpr MetricInfo kOutputBytes{"evaserve_output_bytes_total", "Bytes of text generated."};
 inline constexpr MetricInfo kQueueSeconds{"evaserve_queue_wait_seconds", "From a sequence's submission to its first step."};
 inline constexpr MetricInfo kFirstByteSeconds{"evaserve_time_to_first_byte_seconds", "From a generation's submission to its first token."};
