@@ -36,8 +36,9 @@ constexpr float kLn2 = 0.693147180559945309f;
 struct AttendScratch {
   char* q;        // [rows, q_units] units, times scale * log2(e)
   float* out;     // [rows, padded_head_dim], not yet normalised
+  bool* fresh;    // [rows], of the first row of a tile: nothing is in out yet
   float* base;    // [rows]
-  bool* started;  // [rows]: has a base
+  bool* started;  // [rows]: has seen something, so the base stands
   float* sum;     // [rows, kLanes] of the weights
   float* logits;  // [kTileRows, kTileWidth], minus the base
   char* weights;  // [kTileRows, kBlockSlots] elements
@@ -60,6 +61,7 @@ inline size_t LayOut(const AttendRows& args, char* base, AttendScratch& s) {
   s.q = take(rows * QueryUnits(args) * kUnitBytes);
   s.out = reinterpret_cast<float*>(take(rows * args.padded_head_dim * 4));
   s.base = reinterpret_cast<float*>(take(rows * 4));
+  s.fresh = reinterpret_cast<bool*>(take(rows));
   s.started = reinterpret_cast<bool*>(take(rows));
   s.sum = reinterpret_cast<float*>(take(rows * kVecBytes));
   s.logits = reinterpret_cast<float*>(take(kTileRows * kTileWidth * 4));
@@ -168,6 +170,8 @@ EVASERVE_INLINE void MultiplyValues(AttendTile& t, int end) {
   const int num_panels = ValuePanels<kBf16>(t, t.num_done, end, panels);
   const int columns = t.args.padded_head_dim;
   float* out = t.s.out + int64_t{t.row} * columns;
+  const bool fresh = t.s.fresh[t.row];
+  t.s.fresh[t.row] = false;
   for (int begin = 0; begin < columns; begin += kTileWidth) {
     DispatchVecs(
         columns - begin, [&](auto vecs) __attribute__((always_inline)) {
@@ -175,7 +179,7 @@ EVASERVE_INLINE void MultiplyValues(AttendTile& t, int end) {
           Accumulators<kRows, kVecs> acc;
           for (int r = 0; r < kRows; ++r) {
             for (int n = 0; n < kVecs; ++n) {
-              acc.at[r][n] = Load(out + r * columns + begin + n * kLanes);
+              acc.at[r][n] = fresh ? Vec{} : Load(out + r * columns + begin + n * kLanes);
             }
           }
           const char* a = t.s.weights + t.num_done * kWeightBytes;
@@ -195,8 +199,7 @@ EVASERVE_INLINE void MultiplyValues(AttendTile& t, int end) {
   t.num_done = end;
 }
 
-// The weights of kVecs vectors of logits, to slots from `begin` on; returns what they add to the
-// sum.
+// The weights of kVecs vectors of logits, for slots from `begin` on, and their sum.
 template <bool kBf16, int kVecs>
 EVASERVE_INLINE void Weigh(const AttendTile& t, int r, int begin, const Vec (&logits)[kVecs]) {
   float* sum = t.s.sum + int64_t{t.row + r} * kLanes;
@@ -220,14 +223,11 @@ EVASERVE_INLINE void Weigh(const AttendTile& t, int r, int begin, const Vec (&lo
   Store(sum, total);
 }
 
-// Moves the base of row r by `delta` and scales what the row has so far.
+// Moves the base of row r by `delta` and scales what the row has so far, if anything.
 inline void MoveBase(const AttendTile& t, int r, float delta) {
   const int row = t.row + r;
   t.s.base[row] += delta;
-  if (!t.s.started[row]) {
-    t.s.started[row] = true;
-    return;
-  }
+  if (!t.s.started[row]) return;
   const Vec factor = Broadcast(Exp2(-delta));
   float* sum = t.s.sum + int64_t{row} * kLanes;
   Store(sum, Load(sum) * factor);
@@ -235,12 +235,12 @@ inline void MoveBase(const AttendTile& t, int r, float delta) {
   for (int d = 0; d < t.args.padded_head_dim; d += kLanes) Store(out + d, Load(out + d) * factor);
 }
 
-// What the columns in s.logits make of the bases, then their weights: the way of the columns that a
-// row sees first, of those that exceed the headroom, and of trees.
+// What the columns in s.logits make of the bases, then their weights: the way of columns that the
+// bases do not suit, and of trees.
 template <bool kBf16, int kRows, int kVecs>
 __attribute__((noinline)) void WeighCarefully(AttendTile& t, int begin) {
   float delta[kRows];
-  bool moves[kRows];
+  bool moves[kRows], starts[kRows];
   bool any_moves = false;
   for (int r = 0; r < kRows; ++r) {
     float* logits = t.s.logits + r * kTileWidth;
@@ -250,8 +250,10 @@ __attribute__((noinline)) void WeighCarefully(AttendTile& t, int begin) {
     Vec top = Load(logits);
     for (int n = 1; n < kVecs; ++n) top = Max(top, Load(logits + n * kLanes));
     const float max = ReduceMax(top);
-    moves[r] = max > kHeadroom || (!t.s.started[t.row + r] && max > kHidden);
+    const bool starts_low = !t.s.started[t.row + r] && max <= -kHeadroom && max > kHidden;
+    moves[r] = max > kHeadroom || starts_low;
     delta[r] = moves[r] ? max : 0.f;
+    starts[r] = max > kHidden;
     any_moves = any_moves || moves[r];
   }
   if (any_moves && t.num_done < begin) MultiplyValues<kBf16, kRows>(t, begin);
@@ -259,10 +261,27 @@ __attribute__((noinline)) void WeighCarefully(AttendTile& t, int begin) {
   for (int r = 0; r < kRows; ++r) {
     const float* from = t.s.logits + r * kTileWidth;
     if (moves[r]) MoveBase(t, r, delta[r]);
+    if (starts[r]) t.s.started[t.row + r] = true;
     Vec logits[kVecs];
     for (int n = 0; n < kVecs; ++n) logits[n] = Load(from + n * kLanes) - Broadcast(delta[r]);
     Weigh<kBf16>(t, r, begin, logits);
   }
+}
+
+// True if the bases suit these columns, of which row_top holds the largest logits, lane by lane.
+// Rows that had not seen anything have, then.
+template <int kRows>
+EVASERVE_INLINE bool BasesSuit(const AttendTile& t, const Vec (&row_top)[kRows]) {
+  if (t.args.tree_mask != nullptr && t.block.is_window) return false;
+  Vec top = row_top[0];
+  for (int r = 1; r < kRows; ++r) top = Max(top, row_top[r]);
+  if (AnyGreater(top, Broadcast(kHeadroom))) return false;
+  bool* started = t.s.started + t.row;
+  for (int r = 0; r < kRows; ++r) {
+    if (!started[r] && !AnyGreater(row_top[r], Broadcast(-kHeadroom))) return false;
+  }
+  for (int r = 0; r < kRows; ++r) started[r] = true;
+  return true;
 }
 
 // Logits and weights of kVecs vectors of slots from `begin` on.
@@ -270,11 +289,9 @@ template <bool kBf16, int kRows, int kVecs>
 EVASERVE_INLINE void ScoreColumns(AttendTile& t, int begin) {
   const int q_bytes = QueryUnits(t.args) * kUnitBytes;
   Accumulators<kRows, kVecs> acc;
-  bool all_started = t.args.tree_mask == nullptr || !t.block.is_window;
   for (int r = 0; r < kRows; ++r) {
     const Vec base = Broadcast(-t.s.base[t.row + r]);
     for (int n = 0; n < kVecs; ++n) acc.at[r][n] = base;
-    all_started = all_started && t.s.started[t.row + r];
   }
   MultiplyPanel<kBf16>(t.s.q + int64_t{t.row} * q_bytes, q_bytes, t.keys(begin),
                        kTileColumns * kUnitBytes, q_bytes / kUnitBytes, acc);
@@ -283,17 +300,17 @@ EVASERVE_INLINE void ScoreColumns(AttendTile& t, int begin) {
     for (int r = 0; r < kRows; ++r) {
       const int visible = VisibleSlots(t.args, t.block, t.row + r) - begin;
       for (int n = 0; n < kVecs; ++n) {
-        const VecInt shown = (VecInt)(Iota() + n * kLanes < visible);
-        acc.at[r][n] = Select(shown, acc.at[r][n], Broadcast(kHidden));
+        acc.at[r][n] = KeepFirst(acc.at[r][n], visible - n * kLanes, Broadcast(kHidden));
       }
     }
   }
 
-  Vec top = acc.at[0][0];
+  Vec row_top[kRows];
   for (int r = 0; r < kRows; ++r) {
-    for (int n = 0; n < kVecs; ++n) top = Max(top, acc.at[r][n]);
+    row_top[r] = acc.at[r][0];
+    for (int n = 1; n < kVecs; ++n) row_top[r] = Max(row_top[r], acc.at[r][n]);
   }
-  if (all_started && !AnyGreater(top, Broadcast(kHeadroom))) {
+  if (BasesSuit(t, row_top)) {
     for (int r = 0; r < kRows; ++r) Weigh<kBf16>(t, r, begin, acc.at[r]);
     return;
   }
@@ -344,11 +361,11 @@ inline void FinishRow(const AttendRows& args, const AttendScratch& s, int row) {
 template <bool kBf16>
 void AttendAll(const AttendRows& args, const AttendScratch& s) {
   PrepareQueries<kBf16>(args, s);
-  for (int64_t i = 0; i < int64_t{args.num_rows} * args.padded_head_dim; ++i) s.out[i] = 0.f;
   for (int i = 0; i < args.num_rows * kLanes; ++i) s.sum[i] = 0.f;
   for (int i = 0; i < args.num_rows; ++i) {
     s.base[i] = 0.f;
     s.started[i] = false;
+    s.fresh[i] = true;
   }
 
   const auto walk = [&](const int32_t* pages, int num_slots, bool is_window) {

@@ -68,6 +68,16 @@ EVASERVE_INLINE Vec Select(VecInt mask, Vec a, Vec b) {
   return (Vec)((mask & (VecInt)a) | (~mask & (VecInt)b));
 }
 
+// The first `count` lanes of x, then those of other; count may be negative or exceed the lanes.
+EVASERVE_INLINE Vec KeepFirst(Vec x, int count, Vec other) {
+#if defined(__AVX512BF16__)
+  const __mmask16 kept = _mm512_cmplt_epi32_mask((__m512i)Iota(), _mm512_set1_epi32(count));
+  return _mm512_mask_blend_ps(kept, other, x);
+#else
+  return Select((VecInt)(Iota() < count), x, other);
+#endif
+}
+
 #if defined(__AVX512BF16__)
 
 EVASERVE_INLINE Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
