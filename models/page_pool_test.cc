@@ -54,7 +54,7 @@ TEST(PagePoolTest, TakesNoMemoryBeforeItIsUsed) {
 }
 
 TEST(PagePoolTest, SaysWhenTheAddressSpaceIsFull) {
-  EXPECT_THAT(PagePool::Create({{DType::kFloat32, 4096, 4096}, 1, int64_t{1} << 60}).status(),
+  EXPECT_THAT(PagePool::Create({{DType::kFloat32, 4096, 512}, 1, int64_t{1} << 60}).status(),
               IsError(absl::StatusCode::kResourceExhausted, "state pool"));
 }
 

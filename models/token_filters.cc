@@ -12,41 +12,41 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
 constexpr float kBan = -100.f;
 
-// Whether a token is possible.
-bool MakeFinite(std::span<float> logits) {
-  bool any = false;
+bool AnyPossible(std::span<const float> logits) {
+  return std::any_of(logits.begin(), logits.end(), [](float x) { return x > -kInfinity; });
+}
+
+void MakeFinite(std::span<float> logits) {
   for (float& logit : logits) {
     if (std::isnan(logit)) logit = -kInfinity;
     logit = std::min(logit, kMaxFloat);
-    any |= logit > -kInfinity;
   }
-  return any;
+  if (!AnyPossible(logits)) std::fill(logits.begin(), logits.end(), 0.f);
 }
 
 bool IsBan(const std::pair<TokenId, float>& bias) { return bias.second <= kBan; }
 
-// Whether a possible token would be left.
-bool CanBan(const SamplingParams& params, std::span<const float> logits) {
-  for (size_t token = 0; token < logits.size(); ++token) {
-    const bool banned = std::any_of(
-        params.logit_bias.begin(), params.logit_bias.end(),
-        [&](const auto& bias) { return IsBan(bias) && bias.first == static_cast<TokenId>(token); });
-    if (!banned && logits[token] > -kInfinity) return true;
-  }
-  return false;
+bool IsToken(TokenId token, std::span<const float> logits) {
+  return token >= 0 && static_cast<size_t>(token) < logits.size();
 }
 
-void ApplyBias(const SamplingParams& params, std::span<float> logits) {
-  const bool can_ban = CanBan(params, logits);
+void AddBias(const SamplingParams& params, std::span<float> logits) {
   for (const auto& bias : params.logit_bias) {
-    const auto [token, value] = bias;
-    if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
-    if (!IsBan(bias)) {
-      logits[token] += value;
-    } else if (can_ban) {
-      logits[token] = -kInfinity;
-    }
+    if (IsToken(bias.first, logits) && !IsBan(bias)) logits[bias.first] += bias.second;
   }
+}
+
+// Bans, and takes it back if no token is left.
+void Ban(const SamplingParams& params, std::span<float> logits) {
+  std::vector<std::pair<TokenId, float>> before;
+  for (const auto& bias : params.logit_bias) {
+    if (!IsToken(bias.first, logits) || !IsBan(bias)) continue;
+    before.emplace_back(bias.first, logits[bias.first]);
+    logits[bias.first] = -kInfinity;
+  }
+  if (before.empty() || AnyPossible(logits)) return;
+  // Backwards, since a token may be banned twice.
+  for (auto it = before.rbegin(); it != before.rend(); ++it) logits[it->first] = it->second;
 }
 
 // Zeroes all but the tokens that top_k and top_p keep.
@@ -80,13 +80,15 @@ void KeepMostLikely(const SamplingParams& params, std::span<float> probabilities
 
 void AdjustLogits(const SamplingParams& params, const std::vector<bool>& seen,
                   std::span<float> logits) {
-  if (!MakeFinite(logits)) std::fill(logits.begin(), logits.end(), 0.f);
-  if (!params.logit_bias.empty()) ApplyBias(params, logits);
+  MakeFinite(logits);
+  AddBias(params, logits);
+  Ban(params, logits);
   if (params.repetition_penalty == 1.0) return;
-  const auto penalty = static_cast<float>(params.repetition_penalty);
   for (size_t token = 0; token < std::min(seen.size(), logits.size()); ++token) {
-    if (!seen[token]) continue;
-    logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
+    if (!seen[token] || logits[token] == -kInfinity) continue;
+    const double logit = logits[token], penalty = params.repetition_penalty;
+    const double penalized = logit > 0 ? logit / penalty : logit * penalty;
+    logits[token] = static_cast<float>(std::clamp<double>(penalized, -kMaxFloat, kMaxFloat));
   }
 }
 

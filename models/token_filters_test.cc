@@ -75,6 +75,14 @@ TEST(TokenFiltersTest, BansDoNotCountIfNothingIsLeft) {
   EXPECT_THAT(logits, ElementsAre(1.f, 2.f));
 }
 
+TEST(TokenFiltersTest, TheRepetitionPenaltyStaysFinite) {
+  std::vector<float> logits = {1e30f, -1e30f, -kInf, 5.f};
+  AdjustLogits({.repetition_penalty = 1e-300}, {true, true, true}, logits);
+  EXPECT_THAT(logits, ElementsAre(std::numeric_limits<float>::max(), 0.f, -kInf, 5.f));
+  AdjustLogits({.repetition_penalty = 1e300}, {false, false, false, true}, logits);
+  EXPECT_EQ(logits[3], 0.f);
+}
+
 TEST(TokenFiltersTest, LogitsWithoutANumberAreEqual) {
   std::vector<float> logits = {kNan, -kInf};
   AdjustLogits({}, {}, logits);

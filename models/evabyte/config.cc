@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/page_layout.h"
 #include "models/io/json_fields.h"
 #include "models/io/json_file.h"
 
@@ -31,9 +32,11 @@ void ReadSizes(JsonFields& fields, EvaByteConfig& config) {
   if (config.hidden_size % config.num_heads != 0) {
     fields.Fail("hidden_size",
                 absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
-  } else if (config.head_dim() % 8 != 0) {
-    fields.Fail("hidden_size", absl::StrCat("a multiple of 8 for each of the ", config.num_heads,
-                                            " attention heads"));
+  } else if (const absl::Status heads =
+                 Validate(PageLayout{config.dtype, config.num_heads, config.head_dim()});
+             !heads.ok()) {
+    fields.Fail("hidden_size",
+                absl::StrCat("a size that the kernels take (", std::string(heads.message()), ")"));
   }
   if (config.window % config.chunk != 0) {
     fields.Fail("window_size", absl::StrCat("a multiple of chunk_size, ", config.chunk));

@@ -22,10 +22,10 @@ struct EvaByteConfig {
   int num_layers = 0;
   int num_heads = 0;
   int num_pred_heads = 1;
-  int window = 512;               // tokens, a multiple of chunk
-  int chunk = 256;                // tokens
-  int max_positions = 2048;       // tokens, prompt and answer together
-  float rms_norm_eps = 1e-6f;     //
+  int window = 512;          // tokens, a multiple of chunk
+  int chunk = 256;           // tokens
+  int max_positions = 2048;  // tokens, prompt and answer together
+  float rms_norm_eps = 1e-6f;
   bool norm_unit_offset = false;  // norms multiply by 1 + weight
   float rope_theta = 10000.f;
   RopeScaling rope_scaling = RopeScaling::kNone;
@@ -34,7 +34,6 @@ struct EvaByteConfig {
   std::vector<TokenId> eos_tokens = {2};
 
   int head_dim() const { return hidden_size / num_heads; }
-  int summaries_per_window() const { return window / chunk; }
 };
 
 // Reads `json`, the contents of config.json in `directory`. InvalidArgument, naming the file, the

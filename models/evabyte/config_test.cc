@@ -46,7 +46,7 @@ TEST(EvaByteConfigTest, ReadsThePublishedConfig) {
   EXPECT_EQ(config->head_dim(), 128);
   EXPECT_EQ(config->num_pred_heads, 8);
   EXPECT_EQ(config->window, 2048);
-  EXPECT_EQ(config->summaries_per_window(), 128);
+  EXPECT_EQ(config->chunk, 16);
   EXPECT_EQ(config->max_positions, 32768);
   EXPECT_EQ(config->rms_norm_eps, 1e-5f);
   EXPECT_TRUE(config->norm_unit_offset);
@@ -105,7 +105,9 @@ TEST(EvaByteConfigTest, RefusesSizesOutOfRange) {
 
 TEST(EvaByteConfigTest, RefusesSizesThatDoNotDivide) {
   EXPECT_THAT(ErrorWith("num_attention_heads", 33), IsError(kInvalid, "hidden_size", "33"));
-  EXPECT_THAT(ErrorWith("num_attention_heads", 1024), IsError(kInvalid, "hidden_size", "8"));
+  EXPECT_THAT(ErrorWith("num_attention_heads", 1024),
+              IsError(kInvalid, "config.json", "hidden_size", "head_dim is 4", "multiple of 8"));
+  EXPECT_THAT(ErrorWith("num_attention_heads", 4), IsError(kInvalid, "head_dim is 1024"));
   EXPECT_THAT(ErrorWith("chunk_size", 15), IsError(kInvalid, "window_size", "2048", "15"));
 }
 
