@@ -3,7 +3,7 @@
 // All inner loops for the instruction set that the including file is compiled for.
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa/attend_tile.h"
+#include "kernels/cpu/isa/attend_rows.h"
 #include "kernels/cpu/isa/elementwise.h"
 #include "kernels/cpu/isa/linear_tile.h"
 #include "kernels/cpu/isa/slots.h"
