@@ -9,7 +9,10 @@
 namespace evaserve {
 namespace {
 
-nlohmann::json Golden() { return GoldenJson(GoldenDir() / "evabyte_tokenizer.json"); }
+// One of the lists of the data.
+nlohmann::json Golden(const char* list) {
+  return GoldenJson(GoldenDir() / "evabyte_tokenizer.json").at(list);
+}
 
 std::vector<TokenId> Ids(const nlohmann::json& list) { return list.get<std::vector<TokenId>>(); }
 
@@ -22,7 +25,9 @@ std::string DropInvalid(const std::string& text) {
 
 TEST(EvaByteTokenizerGoldenTest, Encodes) {
   const EvaByteTokenizer tokenizer(true);
-  for (const nlohmann::json& golden : Golden().at("encode")) {
+  const nlohmann::json cases = Golden("encode");
+  ASSERT_FALSE(cases.empty());
+  for (const nlohmann::json& golden : cases) {
     const auto text = golden.at("text").get<std::string>();
     EXPECT_EQ(tokenizer.Encode(text, /*parse_special=*/true), Ids(golden.at("ids"))) << text;
   }
@@ -30,7 +35,9 @@ TEST(EvaByteTokenizerGoldenTest, Encodes) {
 
 TEST(EvaByteTokenizerGoldenTest, Decodes) {
   const EvaByteTokenizer tokenizer(true);
-  for (const nlohmann::json& golden : Golden().at("decode")) {
+  const nlohmann::json cases = Golden("decode");
+  ASSERT_FALSE(cases.empty());
+  for (const nlohmann::json& golden : cases) {
     std::string text, without_special;
     for (TokenId token : Ids(golden.at("ids"))) {
       text += tokenizer.SpecialName(token);
@@ -44,7 +51,9 @@ TEST(EvaByteTokenizerGoldenTest, Decodes) {
 
 TEST(EvaByteTokenizerGoldenTest, EncodesChats) {
   const EvaByteTokenizer tokenizer(true);
-  for (const nlohmann::json& golden : Golden().at("chat")) {
+  const nlohmann::json cases = Golden("chat");
+  ASSERT_FALSE(cases.empty());
+  for (const nlohmann::json& golden : cases) {
     std::vector<ChatMessage> messages;
     for (const nlohmann::json& message : golden.at("messages")) {
       messages.push_back({message.at("role"), message.at("content")});
@@ -57,7 +66,9 @@ TEST(EvaByteTokenizerGoldenTest, EncodesChats) {
 
 TEST(EvaByteTokenizerGoldenTest, NamesSpecialTokens) {
   const EvaByteTokenizer tokenizer(true);
-  for (const auto& [token, name] : Golden().at("special_tokens").items()) {
+  const nlohmann::json names = Golden("special_tokens");
+  ASSERT_FALSE(names.empty());
+  for (const auto& [token, name] : names.items()) {
     EXPECT_EQ(tokenizer.SpecialName(std::stoi(token)), name.get<std::string>());
   }
 }
