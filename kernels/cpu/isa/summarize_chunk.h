@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/isa/matmul.h"
 #include "kernels/cpu/isa/slots.h"
 #include "kernels/cpu/isa/vector.h"
 
@@ -178,23 +179,32 @@ void WeightedKey(const SummarizeChunks& args, const SummarizeScratch& s, const C
   }
 }
 
+// kVecs vectors of dimensions of the summary value, from `d` on.
+template <bool kBf16, int kVecs>
+EVASERVE_INLINE void WeightedDimensions(const SummarizeChunks& args, const SummarizeScratch& s,
+                                        const Chunk& chunk, int d) {
+  Vec sum[kVecs];
+  for (int n = 0; n < kVecs; ++n) sum[n] = Vec{};
+  int token = 0;
+  do {
+    const float* value = chunk.Value(token) + d;
+    const Vec weight = Broadcast(s.value_weights[token]);
+    const bool is_high = kBf16 && chunk.IsHighHalf(token);
+    for (int n = 0; n < kVecs; ++n) {
+      const Vec v = Load(value + n * kLanes);
+      sum[n] = Fma(weight, !kBf16 ? v : is_high ? HighBFloat16(v) : LowBFloat16(v), sum[n]);
+    }
+  } while (++token < args.chunk);
+  for (int n = 0; n < kVecs; ++n) Store(s.value + d + n * kLanes, sum[n]);
+}
+
 template <bool kBf16>
 void WeightedValue(const SummarizeChunks& args, const SummarizeScratch& s, const Chunk& chunk) {
-  constexpr int kVecs = 4;
-  for (int d = 0; d < args.padded_head_dim; d += kVecs * kLanes) {
-    const int left = (args.padded_head_dim - d) / kLanes;
-    const int vecs = left < kVecs ? left : kVecs;
-    Vec sum[kVecs] = {};
-    for (int token = 0; token < args.chunk; ++token) {
-      const float* value = chunk.Value(token) + d;
-      const Vec weight = Broadcast(s.value_weights[token]);
-      const bool is_high = kBf16 && chunk.IsHighHalf(token);
-      for (int n = 0; n < vecs; ++n) {
-        const Vec v = Load(value + n * kLanes);
-        sum[n] = Fma(weight, !kBf16 ? v : is_high ? HighBFloat16(v) : LowBFloat16(v), sum[n]);
-      }
-    }
-    for (int n = 0; n < vecs; ++n) Store(s.value + d + n * kLanes, sum[n]);
+  for (int d = 0; d < args.padded_head_dim; d += kTileWidth) {
+    DispatchVecs(
+        args.padded_head_dim - d, [&](auto vecs) __attribute__((always_inline)) {
+          WeightedDimensions<kBf16, decltype(vecs)::value>(args, s, chunk, d);
+        });
   }
 }
 
