@@ -97,7 +97,8 @@ def save(model: EvaByte, out: pathlib.Path) -> None:
         "eos_token_id": EOS,
         "use_cache": True,
     }
-    generation = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+    special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+    generation = special | {"do_sample": True, "temperature": 0.7, "top_p": 0.9}
     out.mkdir(parents=True, exist_ok=True)
     tensors = {n: t.detach().to(torch.bfloat16).contiguous() for n, t in model.state_dict().items()}
     safetensors.torch.save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
