@@ -137,9 +137,11 @@ void Server::Shutdown() {
   parts_->grpc->SetNotServingForGood();
   parts_->models.DrainAll();
   parts_->models.WaitUntilIdle(deadline);
-  parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
+  const bool is_idle = parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
   LogEvent(spdlog::level::info, "stopping", {{"in_flight", parts_->log.in_flight()}});
-  parts_->grpc->Shutdown(Clock::now());
+  // Connections without a call close by themselves when they hear of the end.
+  constexpr std::chrono::milliseconds kFarewell{500};
+  parts_->grpc->Shutdown(is_idle ? Clock::now() + kFarewell : Clock::now());
 }
 
 }  // namespace evaserve

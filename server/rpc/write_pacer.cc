@@ -10,8 +10,7 @@ bool WritePacer::TryStart(std::function<void()> retry) {
     next_start_ = now + kMinInterval;
     return true;
   }
-  if (!std::exchange(is_waiting_, true)) {
-    // A new one each time: the last one's callback may still be running.
+  if (alarm_ == nullptr) {
     alarm_ = std::make_unique<grpc::Alarm>();
     alarm_->Set(std::chrono::system_clock::now() + (next_start_ - now),
                 [retry = std::move(retry)](bool /*expired*/) { retry(); });

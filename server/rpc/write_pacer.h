@@ -24,12 +24,12 @@ class WritePacer {
   // other `retry` is kept. `retry` has to keep alive what it needs.
   bool TryStart(std::function<void()> retry);
 
-  void OnRetry() { is_waiting_ = false; }
+  // Lets go of `retry`.
+  void OnRetry() { alarm_.reset(); }
 
  private:
   TimePoint next_start_ = TimePoint::min();
-  bool is_waiting_ = false;
-  std::unique_ptr<grpc::Alarm> alarm_;
+  std::unique_ptr<grpc::Alarm> alarm_;  // while a call is due. It keeps its function, even called
 };
 
 }  // namespace evaserve
