@@ -193,6 +193,7 @@ TEST(GenerateTest, ASlowReaderRestsItsOwnSequenceOnly) {
   request.set_top_logprobs(20);  // much data for each token
   grpc::ClientContext context;
   auto slow = server.evaserve().Generate(&context, request);
+  ASSERT_TRUE(server.WaitForMetric("evaserve_running_sequences{model=\"fake\"}", 1));
 
   // Another client is served until its tokens are the only ones that are made.
   const std::string decoded = "evaserve_decode_tokens_total{model=\"fake\"}";

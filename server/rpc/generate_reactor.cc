@@ -46,12 +46,18 @@ void GenerateReactor::Submit(Work work) {
 }
 
 bool GenerateReactor::OnTokens(std::string_view text, std::span<const GeneratedToken> tokens) {
-  absl::MutexLock lock(&mutex_);
-  if (is_client_gone_) return true;
-  Take(text, tokens);
-  Advance();
-  is_resting_ = pending_bytes_ >= kMaxPendingBytes;
-  return !is_resting_;
+  Operation next;
+  bool go_on;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (is_client_gone_) return true;
+    Take(text, tokens);
+    next = TakeNext();
+    is_resting_ = pending_bytes_ >= kMaxPendingBytes;
+    go_on = !is_resting_;
+  }
+  Start(next);
+  return go_on;
 }
 
 void GenerateReactor::OnDone(Completion completion) {
@@ -67,27 +73,45 @@ void GenerateReactor::OnDone(Completion completion) {
 }
 
 void GenerateReactor::EndWith(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
-  scope_->status = TellExpired(std::move(status), deadline_);
-  AddRetryPushback(scope_->status, context_);
-  is_done_ = true;
-  Advance();
+  status = TellExpired(std::move(status), deadline_);
+  AddRetryPushback(status, context_);
+  Operation next;
+  {
+    absl::MutexLock lock(&mutex_);
+    scope_->status = status;
+    final_status_ = ToGrpcStatus(status);
+    is_done_ = true;
+    next = TakeNext();
+  }
+  Start(next);
 }
 
 void GenerateReactor::OnWriteDone(bool ok) {
+  Operation next;
   bool resume = false;
   {
     absl::MutexLock lock(&mutex_);
-    is_writing_ = false;
+    is_busy_ = false;
     is_client_gone_ = !ok;
-    Advance();
+    next = TakeNext();
     if (is_resting_ && pending_bytes_ <= kMaxPendingBytes / 2) {
       is_resting_ = false;
       resume = true;
     }
   }
+  Start(next);
   if (!ok) handle_.Cancel();
   if (resume) handle_.Resume();
+}
+
+void GenerateReactor::OnWriteMayStart() {
+  Operation next;
+  {
+    absl::MutexLock lock(&mutex_);
+    pacer_.OnRetry();
+    next = TakeNext();
+  }
+  Start(next);
 }
 
 void GenerateReactor::OnDone() {
@@ -116,34 +140,35 @@ void GenerateReactor::Take(std::string_view text, std::span<const GeneratedToken
   }
 }
 
-bool GenerateReactor::MayWrite() {
+GenerateReactor::Operation GenerateReactor::TakeNext() {
+  if (is_busy_) return Operation::kNone;
+  if (!has_pending_ || is_client_gone_) {
+    is_busy_ = is_done_;
+    return is_done_ ? Operation::kFinish : Operation::kNone;
+  }
   // The end is not kept waiting.
-  return is_done_ || pacer_.TryStart([self = shared_from_this()] { self->OnWriteMayStart(); });
+  const bool may_write =
+      is_done_ || pacer_.TryStart([self = shared_from_this()] { self->OnWriteMayStart(); });
+  if (!may_write) return Operation::kNone;
+
+  writing_.Swap(&pending_);
+  pending_.Clear();
+  pending_bytes_ = 0;
+  has_pending_ = false;
+  is_busy_ = true;
+  return is_done_ ? Operation::kWriteAndFinish : Operation::kWrite;
 }
 
-void GenerateReactor::OnWriteMayStart() {
-  absl::MutexLock lock(&mutex_);
-  pacer_.OnRetry();
-  Advance();
-}
-
-void GenerateReactor::Advance() {
-  if (is_writing_) return;
-  if (has_pending_ && !is_client_gone_) {
-    if (!MayWrite()) return;
-    writing_.Swap(&pending_);
-    pending_.Clear();
-    pending_bytes_ = 0;
-    has_pending_ = false;
-    is_writing_ = true;
-    if (!is_done_) {
-      StartWrite(&writing_);
-    } else {
-      StartWriteAndFinish(&writing_, grpc::WriteOptions(), ToGrpcStatus(scope_->status));
-    }
-  } else if (is_done_) {
-    is_writing_ = true;  // nothing can be started any more
-    Finish(ToGrpcStatus(scope_->status));
+void GenerateReactor::Start(Operation operation) {
+  switch (operation) {
+    case Operation::kNone:
+      return;
+    case Operation::kWrite:
+      return StartWrite(&writing_);
+    case Operation::kWriteAndFinish:
+      return StartWriteAndFinish(&writing_, grpc::WriteOptions(), final_status_);
+    case Operation::kFinish:
+      return Finish(final_status_);
   }
 }
 

@@ -52,10 +52,15 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void OnCancel() override { handle_.Cancel(); }
   void OnDone() override;
 
-  // Starts what can be started: a write, or the end after the last one.
-  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool MayWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnWriteMayStart();
+
+  // What to ask of gRPC next. Whoever takes an operation starts it, after letting go of the mutex:
+  // a write takes a while, and the engine must not wait for it. No other is taken until
+  // OnWriteDone().
+  enum class Operation { kNone, kWrite, kWriteAndFinish, kFinish };
+  Operation TakeNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Start(Operation operation) ABSL_LOCKS_EXCLUDED(mutex_);
+
   void Take(std::string_view text, std::span<const GeneratedToken> tokens)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -63,6 +68,8 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   const TimePoint deadline_;
   HandleSlot handle_;
   bool logprobs_ = false;
+  v1::GenerateResponse writing_;  // whose operation is under way
+  grpc::Status final_status_;     // set before is_done_
 
   absl::Mutex mutex_;
   std::shared_ptr<GenerateReactor> self_ ABSL_GUARDED_BY(mutex_);  // until gRPC's OnDone()
@@ -71,12 +78,11 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   v1::GenerateResponse pending_ ABSL_GUARDED_BY(mutex_);
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // about, of pending_
   bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
-  v1::GenerateResponse writing_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it during a write
   WritePacer pacer_ ABSL_GUARDED_BY(mutex_);
-  bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool is_busy_ ABSL_GUARDED_BY(mutex_) = false;         // an operation has been taken
   bool is_resting_ ABSL_GUARDED_BY(mutex_) = false;      // the sequence, until Resume()
   bool is_client_gone_ ABSL_GUARDED_BY(mutex_) = false;  // a write has failed
-  bool is_done_ ABSL_GUARDED_BY(mutex_) = false;         // the engine, with scope_->status
+  bool is_done_ ABSL_GUARDED_BY(mutex_) = false;         // the engine
 };
 
 }  // namespace evaserve
