@@ -294,6 +294,7 @@ TEST_P(EvaByteShapeTest, AnyCutGivesTheSame) {
   config.num_heads = shape.num_heads;
   config.hidden_size = shape.num_heads * shape.head_dim;
   config.num_pred_heads = shape.num_pred_heads;
+  config.intermediate_size = 1300;  // so wide that the MLP takes a window of 70 in two blocks
   config.norm_unit_offset = false;
   config.rope_scaling = RopeScaling::kLinear;
   config.rope_factor = 2.f;

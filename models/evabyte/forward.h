@@ -29,6 +29,7 @@ class EvaByteForward {
   void Embed(const StepBatch& batch);
   absl::Status Attention(const StepBatch& batch, const EvaByteLayer& layer, const PageStore& pages);
   void Mlp(const EvaByteLayer& layer, int num_rows);
+  void MlpRows(const EvaByteLayer& layer, const float* x, float* residual, int num_rows);
   void Norm(const std::vector<float>& weight, int num_rows);
 
   const EvaByteConfig& config_;
