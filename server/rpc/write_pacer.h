@@ -17,7 +17,7 @@ namespace evaserve {
 // Not thread-safe, guarded by the stream's mutex.
 class WritePacer {
  public:
-  static constexpr std::chrono::milliseconds kMinInterval{1};
+  static constexpr std::chrono::milliseconds kMinInterval{2};
 
   // True if a message may start now, and then it counts as started. Otherwise `retry` will be
   // called, on a thread of gRPC's, when one may; it must call OnRetry(). While a call is due no
