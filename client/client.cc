@@ -67,7 +67,7 @@ GenerateStream::GenerateStream(std::unique_ptr<CallContext> context,
                                std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader)
     : context_(std::move(context)), reader_(std::move(reader)) {}
 
-GenerateStream::GenerateStream(GenerateStream&&) = default;
+GenerateStream::GenerateStream(GenerateStream&&) noexcept = default;
 
 GenerateStream::~GenerateStream() {
   if (reader_ == nullptr) return;

@@ -22,8 +22,8 @@ class CallContext;
 // A generation on its way:
 //
 //   GenerateStream stream = client.Generate(request);
-//   while (std::optional<v1::GenerateResponse> response = stream.Next()) std::cout <<
-//   response->text(); if (absl::Status status = stream.Finish(); !status.ok()) ...
+//   while (std::optional<v1::GenerateResponse> response = stream.Next()) Show(response->text());
+//   if (absl::Status status = stream.Finish(); !status.ok()) Complain(status);
 //
 // Not thread-safe, except Cancel(). Outlives neither its CallOptions::cancellation nor a move.
 class GenerateStream {
@@ -33,7 +33,7 @@ class GenerateStream {
   // Cancels what has not come yet.
   ~GenerateStream();
 
-  GenerateStream(GenerateStream&&);
+  GenerateStream(GenerateStream&&) noexcept;
   GenerateStream& operator=(GenerateStream&&) = delete;
 
   // Waits for the next message; nullopt at the end, whether good or bad.

@@ -20,7 +20,7 @@ class FakeInferenceServer : private v1::Inference::Service {
   static constexpr int kMaxSeqLen = 9;
 
   FakeInferenceServer();
-  ~FakeInferenceServer();
+  ~FakeInferenceServer() override;
 
   // HOST:PORT.
   std::string target() const { return target_; }

@@ -189,7 +189,7 @@ class Batch {
 
   // All summaries, [batch, num_heads, num_summaries, head_dim] in float32.
   at::Tensor Summaries(bool keys) const {
-    const at::Tensor all =
+    at::Tensor all =
         at::empty({shape_.batch, shape_.num_heads, num_summaries_, shape_.head_dim}, at::kFloat);
     float* to = all.data_ptr<float>();
     const PageLayout& layout = pages_.layout;

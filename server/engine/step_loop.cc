@@ -114,7 +114,7 @@ void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {
 
 // The states are as before the failed step, so each sequence gets a second chance alone, and only
 // the guilty ones end.
-void StepLoop::StepOneByOne(absl::Status status) {
+void StepLoop::StepOneByOne(const absl::Status& status) {
   for (size_t i = 0; i < batch_.size(); ++i) {
     absl::StatusOr<std::vector<StepResult>> result = status;
     if (batch_.size() > 1) result = model_.Step(std::span(items_).subspan(i, 1));

@@ -37,7 +37,7 @@ class StepLoop {
   // One step; false if there was nothing to do.
   bool RunStep(TimePoint now);
   void GatherItems(std::span<const StepPiece> pieces, TimePoint now);
-  void StepOneByOne(absl::Status status);
+  void StepOneByOne(const absl::Status& status);
   void TakeResult(ActiveRequest& request, StepResult result, TimePoint now);
 
   // What goes out.
