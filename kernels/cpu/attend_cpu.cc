@@ -69,6 +69,7 @@ AttendRows MakeRows(const AttendParams& p, const Cursor& cursor, int rows_per_bl
   rows.padded_head_dim = layout.padded_head_dim();
   rows.keys = p.pages.keys(0, cursor.head());
   rows.page_bytes = layout.page_bytes();
+  rows.head_bytes = layout.head_bytes();
   rows.key_bytes = layout.key_bytes();
   rows.summary_pages = sequence.slots.summary_pages.data();
   rows.num_summaries = sequence.slots.num_summaries;

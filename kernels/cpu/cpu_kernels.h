@@ -30,9 +30,11 @@ struct AttendRows {
   bool is_bfloat16 = false;
   int head_dim = 0;
   int padded_head_dim = 0;
-  // The keys of this head in page 0, and what lies between two pages and from keys to values.
+  // The keys of this head in page 0, and what lies between two pages, between two heads, and from
+  // keys to values.
   const std::byte* keys = nullptr;
   int64_t page_bytes = 0;
+  int64_t head_bytes = 0;
   int64_t key_bytes = 0;
   const int32_t* summary_pages = nullptr;
   int num_summaries = 0;

@@ -93,6 +93,10 @@ inline void FinishRow(const AttendRows& args, const AttendScratch& s, int row) {
   }
 }
 
+inline const char* PageKeys(const AttendRows& args, const int32_t* page) {
+  return reinterpret_cast<const char*>(args.keys) + *page * args.page_bytes;
+}
+
 template <bool kBf16>
 void AttendAll(const AttendRows& args, const AttendScratch& s) {
   PrepareQueries<kBf16>(args, s);
@@ -103,16 +107,24 @@ void AttendAll(const AttendRows& args, const AttendScratch& s) {
     s.fresh[i] = true;
   }
 
-  const auto walk = [&](const int32_t* pages, int num_slots, bool is_window) {
+  const auto walk = [&](const int32_t* pages, int num_slots, bool is_window, const char* list_end) {
     for (int begin = 0; begin < num_slots; begin += kBlockSlots) {
       const int count = num_slots - begin < kBlockSlots ? num_slots - begin : kBlockSlots;
-      AttendBlock<kBf16>(args, s, {pages + begin / kTileColumns, count, begin, is_window});
+      const char* next_keys = begin + kBlockSlots < num_slots
+                                  ? PageKeys(args, pages + (begin + kBlockSlots) / kTileColumns)
+                                  : list_end;
+      AttendBlock<kBf16>(args, s,
+                         {pages + begin / kTileColumns, count, begin, is_window, next_keys});
     }
   };
-  walk(args.summary_pages, args.num_summaries, false);
+  walk(args.summary_pages, args.num_summaries, false, PageKeys(args, args.window_pages));
   const int num_window = args.tree_mask != nullptr ? args.own_begin + args.num_own
                                                    : args.num_visible + args.num_rows - 1;
-  walk(args.window_pages, num_window, true);
+  // The work after this piece is most likely the next head's, which lies behind this one's values.
+  const char* next_head =
+      PageKeys(args, args.num_summaries > 0 ? args.summary_pages : args.window_pages) +
+      args.head_bytes;
+  walk(args.window_pages, num_window, true, next_head);
   for (int row = 0; row < args.num_rows; ++row) FinishRow(args, s, row);
 }
 

@@ -50,8 +50,9 @@ inline int QueryUnits(const AttendRows& args) {
 struct SlotBlock {
   const int32_t* pages = nullptr;
   int num_slots = 0;
-  int begin = 0;           // the first one in its list
-  bool is_window = false;  // else summaries, which every row sees
+  int begin = 0;                    // the first one in its list
+  bool is_window = false;           // else summaries, which every row sees
+  const char* next_keys = nullptr;  // of the block that will most likely come after it
 };
 
 // How many slots of the block, from its first on, `row` sees at most.
@@ -132,8 +133,10 @@ EVASERVE_INLINE void MultiplyValues(AttendTile& t, int end) {
           const char* a = t.s.weights + t.num_done * kWeightBytes;
           const Panel* panel = panels;
           do {
+            const bool is_last = panel + 1 == panels + num_panels;
+            const char* ahead = is_last ? t.block.next_keys : panel[1].data + begin * kUnitBytes;
             MultiplyPanel<kBf16>(a, kBlockSlots * kWeightBytes, panel->data + begin * kUnitBytes,
-                                 int64_t{columns} * kUnitBytes, panel->num_units, acc);
+                                 int64_t{columns} * kUnitBytes, panel->num_units, acc, ahead);
             a += panel->num_units * kUnitBytes;
           } while (++panel < panels + num_panels);
           for (int r = 0; r < kRows; ++r) {
@@ -241,8 +244,10 @@ EVASERVE_INLINE void ScoreColumns(AttendTile& t, int begin) {
     const Vec base = Broadcast(-t.s.base[t.row + r]);
     for (int n = 0; n < kVecs; ++n) acc.at[r][n] = base;
   }
+  const int next = begin + kTileColumns;
   MultiplyPanel<kBf16>(t.s.q + int64_t{t.row} * q_bytes, q_bytes, t.keys(begin),
-                       kTileColumns * kUnitBytes, q_bytes / kUnitBytes, acc);
+                       kTileColumns * kUnitBytes, q_bytes / kUnitBytes, acc,
+                       next < t.count ? t.keys(next) : t.values(0));
 
   if (VisibleSlots(t.args, t.block, t.row) < begin + kVecs * kLanes) {
     for (int r = 0; r < kRows; ++r) {

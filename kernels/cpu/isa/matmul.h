@@ -15,6 +15,7 @@ namespace evaserve {
 namespace {
 
 constexpr int kUnitBytes = 4;
+constexpr int kCacheLineBytes = 64;
 constexpr int kTileWidth = kTileVecs * kLanes;
 
 struct Panel {
@@ -27,16 +28,22 @@ struct Accumulators {
   Vec at[kRows][kVecs];
 };
 
-// acc += a b, for at least one unit.
+// acc += a b, for at least one unit. A lone row waits for memory: meanwhile the same rows of the
+// panel at `ahead`, if not null, are fetched into the second-level cache.
 template <bool kBf16, int kRows, int kVecs>
 EVASERVE_INLINE void MultiplyPanel(const char* a, int64_t a_stride_bytes, const char* b,
                                    int64_t b_stride_bytes, int num_units,
-                                   Accumulators<kRows, kVecs>& acc) {
+                                   Accumulators<kRows, kVecs>& acc, const char* ahead = nullptr) {
   int k = 0;
   // A loop that might not run would make GCC store the sums before it: 110 cycles a panel.
   do {
     Vec row[kVecs];
     for (int n = 0; n < kVecs; ++n) row[n] = Load(b + k * b_stride_bytes + n * kVecBytes);
+    if (kRows == 1 && ahead != nullptr) {
+      for (int i = 0; i < kVecs * kVecBytes; i += kCacheLineBytes) {
+        __builtin_prefetch(ahead + k * b_stride_bytes + i, /*write=*/0, /*locality=*/2);
+      }
+    }
     for (int r = 0; r < kRows; ++r) {
       const Vec element = BroadcastUnit(a + r * a_stride_bytes + k * kUnitBytes);
       for (int n = 0; n < kVecs; ++n) {
