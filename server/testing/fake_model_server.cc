@@ -35,6 +35,8 @@ FakeModelServer::FakeModelServer(Options options) {
 std::shared_ptr<grpc::Channel> FakeModelServer::Connect() const {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection for each channel
+  // A reader's window stays at 64 KiB, so that a slow one is felt however fast the machine is.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server_->grpc_port()),
                                    grpc::InsecureChannelCredentials(), arguments);
 }
