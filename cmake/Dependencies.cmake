@@ -9,6 +9,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 if(EVASERVE_BUILD_TESTS)
   find_package(GTest REQUIRED)
+  find_package(Boost REQUIRED COMPONENTS context)  # fibers, for the emulator of CUDA kernels
   include(GoogleTest)
 endif()
 if(EVASERVE_BUILD_BENCH)

@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 
 build_packages=(
   build-essential ca-certificates ccache cmake curl git mold ninja-build pkg-config python3 xz-utils
-  libabsl-dev libbenchmark-dev libcivetweb-dev libcli11-dev libgmock-dev libgrpc++-dev libgtest-dev
+  libabsl-dev libbenchmark-dev libboost-context-dev libcivetweb-dev libcli11-dev libgmock-dev
+  libgrpc++-dev libgtest-dev
   libprotobuf-dev libspdlog-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc zlib1g-dev
 )

@@ -1,0 +1,62 @@
+#include "kernels/cuda/attend_portable.cuh"
+
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/testing/attend_case.h"
+
+namespace evaserve {
+namespace {
+
+template <HalfType kType, int kHeadDim>
+AttendCase::Error Check(AttendCase::Options options, uint64_t schedule) {
+  using Kernel = PortableAttend<kType, kHeadDim>;
+  options.type = kType;
+  options.head_dim = kHeadDim;
+  AttendCase test(options);
+  const CudaAttendArgs args = test.Args(Kernel::kRows);
+  const absl::Status status = emulator::Launch(
+      {args.num_tiles * args.num_heads, Kernel::kThreads, Kernel::kSharedBytes, schedule},
+      [&] { AttendPortableKernel<kType, kHeadDim>(args); });
+  EXPECT_TRUE(status.ok()) << status;
+  return test.Compare();
+}
+
+// 3e-3: bfloat16 weights and results; float16 is eight times as fine.
+constexpr double kBFloat16Tolerance = 4e-3, kFloat16Tolerance = 6e-4;
+
+const std::vector<AttendCase::Sequence> kRagged = {{1, 1, 0},      {1, 130, 5},  {70, 70, 0},
+                                                   {64, 200, 128}, {3, 128, 64}, {100, 257, 190}};
+
+TEST(AttendPortableTest, AgreesWithTheReferenceForEveryHeadDim) {
+  EXPECT_LT((Check<HalfType::kBFloat16, 32>({.num_heads = 2, .sequences = kRagged}, 0).relative),
+            kBFloat16Tolerance);
+  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.num_heads = 2, .sequences = kRagged}, 1).relative),
+            kBFloat16Tolerance);
+  EXPECT_LT((Check<HalfType::kBFloat16, 96>({.sequences = kRagged}, 2).relative),
+            kBFloat16Tolerance);
+  EXPECT_LT((Check<HalfType::kBFloat16, 128>({.sequences = kRagged}, 3).relative),
+            kBFloat16Tolerance);
+}
+
+TEST(AttendPortableTest, Float16IsFiner) {
+  EXPECT_LT((Check<HalfType::kFloat16, 64>({.sequences = kRagged}, 4).relative), kFloat16Tolerance);
+}
+
+TEST(AttendPortableTest, GivesTheNormaliser) {
+  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.sequences = kRagged}, 5).lse), 1e-3);
+}
+
+TEST(AttendPortableTest, SeesAncestorsOnlyInATree) {
+  EXPECT_LT((Check<HalfType::kBFloat16, 64>(
+                 {.sequences = {{40, 150, 20, true}, {7, 7, 0, true}, {5, 9, 0}}}, 6)
+                 .relative),
+            kBFloat16Tolerance);
+}
+
+TEST(AttendPortableTest, HoldsLargeLogits) {
+  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.sequences = kRagged, .spread = 8.f}, 7).relative),
+            kBFloat16Tolerance);
+}
+
+}  // namespace
+}  // namespace evaserve

@@ -1,0 +1,402 @@
+#pragma once
+
+// The wrappers of ptx.h for the emulator. Included by ptx.h alone. Contracts are the instructions';
+// what differs is that misuse is an error, and that results come late (emulator.h).
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cuda/emulator/emulator.h"
+
+namespace evaserve::ptx {
+
+inline int ThreadIndex() { return emulator::Current().index; }
+inline int BlockIndex() { return emulator::Current().block->index; }
+inline int NumBlocks() { return emulator::Current().block->num_blocks; }
+
+// --- Shared memory
+
+inline char* SharedMemory() { return emulator::Current().block->shared; }
+inline SharedAddress AddressOf(const void* shared) {
+  return static_cast<SharedAddress>(static_cast<const char*>(shared) - SharedMemory());
+}
+// `bytes` of shared memory from `address` on.
+inline char* SharedBytes(SharedAddress address, size_t bytes, size_t alignment) {
+  if (address % alignment != 0) emulator::Fail("a shared address is misaligned");
+  if (address + bytes > emulator::Current().block->shared_bytes) {
+    emulator::Fail("a shared address is out of range");
+  }
+  return SharedMemory() + address;
+}
+
+// --- Numbers
+
+inline float Exp2(float x) { return std::exp2(x); }
+inline float Log2(float x) { return std::log2(x); }
+inline float ReciprocalSqrt(float x) { return 1.f / std::sqrt(x); }
+inline float FloatFromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
+
+template <HalfType kType>
+uint32_t PackHalves(float low, float high) {
+  return HalfFromFloat<kType>(low) | uint32_t{HalfFromFloat<kType>(high)} << 16;
+}
+template <HalfType kType>
+float LowHalf(uint32_t pair) {
+  return FloatFromHalf<kType>(static_cast<uint16_t>(pair));
+}
+template <HalfType kType>
+float HighHalf(uint32_t pair) {
+  return FloatFromHalf<kType>(static_cast<uint16_t>(pair >> 16));
+}
+
+// --- Threads
+
+inline void SyncNamed(int barrier, int num_threads) {
+  emulator::SyncNamedBarrier(barrier, num_threads);
+}
+inline void ArriveNamed(int barrier, int num_threads) {
+  emulator::ArriveAtNamedBarrier(barrier, num_threads);
+}
+inline void SyncBlock() {
+  SyncNamed(0, static_cast<int>(emulator::Current().block->threads.size()));
+}
+inline void SyncWarp() {
+  emulator::ExecuteAsWarp("bar.warp.sync", nullptr, [](auto&) {});
+}
+
+inline float ShuffleXor(float value, int lane_mask) {
+  struct Arguments {
+    float in;
+    int lane_mask;
+    mutable float out;
+  };
+  const Arguments mine{value, lane_mask, 0.f};
+  emulator::ExecuteAsWarp("shfl.bfly", &mine, [](const auto& all) {
+    for (int lane = 0; lane < emulator::kWarpSize; ++lane) {
+      const auto* to = static_cast<const Arguments*>(all[lane]);
+      to->out = static_cast<const Arguments*>(all[lane ^ to->lane_mask])->in;
+    }
+  });
+  return mine.out;
+}
+
+// A value that is the same in all lanes, told to the compiler.
+inline int UniformInWarp(int value) { return value; }
+inline int AtomicAdd(int* value, int increment) {
+  const int before = *value;
+  *value += increment;
+  return before;
+}
+inline void FenceMemory() {}
+
+// --- Tensor cores, a warp
+
+// One matrix of 8 x 8 halves each from the row addresses of lanes 0-7, 8-15, 16-23 and 24-31.
+inline void LoadMatrices(uint32_t (&to)[4], SharedAddress row, bool transposed) {
+  struct Arguments {
+    const char* row;
+    uint32_t* to;
+    bool transposed;
+  };
+  const Arguments mine{SharedBytes(row, 16, 16), to, transposed};
+  emulator::ExecuteAsWarp("ldmatrix.x4", &mine, [](const auto& all) {
+    const auto element = [&](int matrix, int row, int column) {
+      uint16_t bits;
+      std::memcpy(&bits, static_cast<const Arguments*>(all[matrix * 8 + row])->row + column * 2, 2);
+      return uint32_t{bits};
+    };
+    for (int lane = 0; lane < emulator::kWarpSize; ++lane) {
+      const auto* to = static_cast<const Arguments*>(all[lane]);
+      const int i = lane / 4, j = lane % 4 * 2;
+      for (int m = 0; m < 4; ++m) {
+        to->to[m] = to->transposed ? element(m, j, i) | element(m, j + 1, i) << 16
+                                   : element(m, i, j) | element(m, i, j + 1) << 16;
+      }
+    }
+  });
+}
+
+// c += a b: a is 16 x 16, b is 16 x 8, fragments as the instruction has them.
+template <HalfType kType>
+void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b_low, uint32_t b_high) {
+  struct Arguments {
+    float* c;
+    const uint32_t* a;
+    uint32_t b[2];
+  };
+  const Arguments mine{c, a, {b_low, b_high}};
+  emulator::ExecuteAsWarp("mma.m16n8k16", &mine, [](const auto& all) {
+    float a[16][16], b[8][16];
+    for (int lane = 0; lane < emulator::kWarpSize; ++lane) {
+      const auto* from = static_cast<const Arguments*>(all[lane]);
+      const int i = lane / 4, j = lane % 4 * 2;
+      for (int n = 0; n < 4; ++n) {
+        float* to = &a[i + n % 2 * 8][j + n / 2 * 8];
+        to[0] = LowHalf<kType>(from->a[n]);
+        to[1] = HighHalf<kType>(from->a[n]);
+      }
+      for (int n = 0; n < 2; ++n) {
+        b[i][j + n * 8] = LowHalf<kType>(from->b[n]);
+        b[i][j + n * 8 + 1] = HighHalf<kType>(from->b[n]);
+      }
+    }
+    for (int lane = 0; lane < emulator::kWarpSize; ++lane) {
+      const auto* to = static_cast<const Arguments*>(all[lane]);
+      for (int n = 0; n < 4; ++n) {
+        const int row = lane / 4 + n / 2 * 8, column = lane % 4 * 2 + n % 2;
+        float sum = 0.f;
+        for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
+        to->c[n] += sum;
+      }
+    }
+  });
+}
+
+// --- Asynchronous copies of a thread
+
+// 16 bytes; zeros if the source is not valid.
+inline void CopyAsync(SharedAddress to, const void* from, bool is_valid) {
+  emulator::Thread& thread = emulator::Current();
+  emulator::PendingCopy copy{SharedBytes(to, 16, 16), {}, thread.copy_group};
+  if (is_valid) std::memcpy(copy.data, from, 16);
+  std::memset(copy.to, 0xff, 16);
+  thread.copies.push_back(copy);
+}
+inline void CommitCopies() { ++emulator::Current().copy_group; }
+// Waits for all but the last kGroups groups of this thread.
+template <int kGroups>
+void WaitForCopies() {
+  emulator::Thread& thread = emulator::Current();
+  while (!thread.copies.empty() && thread.copies.front().group < thread.copy_group - kGroups) {
+    std::memcpy(thread.copies.front().to, thread.copies.front().data, 16);
+    thread.copies.pop_front();
+  }
+}
+
+// --- Barriers in shared memory (mbarrier)
+
+struct Barrier {
+  uint16_t phase : 1, num_threads : 15;
+  uint16_t num_missing;
+  int32_t missing_bytes;
+};
+static_assert(sizeof(Barrier) == 8);
+
+inline Barrier& BarrierAt(SharedAddress address) {
+  return *reinterpret_cast<Barrier*>(SharedBytes(address, 8, 8));
+}
+inline void EndPhaseIfComplete(Barrier& barrier) {
+  if (barrier.num_missing > 0 || barrier.missing_bytes != 0) return;
+  barrier.phase ^= 1;
+  barrier.num_missing = barrier.num_threads;
+}
+inline void InitBarrier(SharedAddress address, int num_threads) {
+  BarrierAt(address) = {0, static_cast<uint16_t>(num_threads), static_cast<uint16_t>(num_threads),
+                        0};
+}
+inline void FenceBarrierInit() {}
+inline void Arrive(SharedAddress address) {
+  Barrier& barrier = BarrierAt(address);
+  if (barrier.num_missing == 0) emulator::Fail("too many threads arrive at an mbarrier");
+  --barrier.num_missing;
+  ++emulator::Current().block->progress;
+  EndPhaseIfComplete(barrier);
+}
+// Arrives, and lets the phase wait for that many bytes of bulk copies.
+inline void ArriveExpecting(SharedAddress address, int bytes) {
+  BarrierAt(address).missing_bytes += bytes;
+  Arrive(address);
+}
+// Waits until the phase of that parity is complete. A fresh barrier is in phase 0.
+inline void Wait(SharedAddress address, int parity) {
+  emulator::WaitUntil("mbarrier.wait", [&] { return BarrierAt(address).phase != parity; });
+}
+
+// --- Bulk copies
+
+// Makes this thread's writes to shared memory visible to bulk copies and wgmma.
+inline void FenceAsync() {}
+
+// All in multiples of 16 bytes. Arrives with its bytes at the barrier.
+inline void CopyBulk(SharedAddress to, const void* from, int bytes, SharedAddress barrier) {
+  if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+    emulator::Fail("a bulk copy is misaligned");
+  }
+  char* const target = SharedBytes(to, bytes, 16);
+  Barrier* const arrival = &BarrierAt(barrier);
+  std::memset(target, 0xff, bytes);
+  emulator::DoLater([=] {
+    std::memcpy(target, from, bytes);
+    arrival->missing_bytes -= bytes;
+    EndPhaseIfComplete(*arrival);
+  });
+}
+
+// A matrix of halves in global memory, of which boxes are copied, with their rows swizzled.
+struct TensorMap {
+  const uint16_t* data = nullptr;
+  int num_columns = 0;
+  int num_rows = 0;
+  int64_t row_stride = 0;  // elements
+  int box_columns = 0;     // one row of the swizzle: 32 or 64
+  int box_rows = 0;
+};
+
+// The box whose first element is at (column, row); zeros where it leaves the matrix.
+inline void CopyBox(SharedAddress to, const TensorMap* map, int column, int row,
+                    SharedAddress barrier) {
+  const int row_bytes = map->box_columns * 2, bytes = map->box_rows * row_bytes;
+  char* const target = SharedBytes(to, bytes, 1024);
+  Barrier* const arrival = &BarrierAt(barrier);
+  std::memset(target, 0xff, bytes);
+  emulator::DoLater([=, map = *map] {
+    for (int i = 0; i < map.box_rows; ++i) {
+      for (int j = 0; j < map.box_columns; ++j) {
+        const bool is_inside = row + i < map.num_rows && column + j < map.num_columns;
+        const uint16_t value =
+            is_inside ? map.data[(row + i) * map.row_stride + column + j] : uint16_t{0};
+        const uint32_t at = i * row_bytes + j * 2;
+        std::memcpy(target + (at ^ (at >> 7 & (row_bytes / 16 - 1)) << 4), &value, 2);
+      }
+    }
+    arrival->missing_bytes -= bytes;
+    EndPhaseIfComplete(*arrival);
+  });
+}
+
+// --- Tensor cores, a warpgroup (sm_90a)
+
+template <int kRegisters>
+void GrowRegisters() {}
+template <int kRegisters>
+void ShrinkRegisters() {}
+
+// Element (i, k) of the operand of a wgmma, where i walks over rows of a or columns of b.
+inline uint16_t OperandElement(Descriptor descriptor, int i, int k, bool mn_major) {
+  const auto field = [&](int shift) {
+    return static_cast<uint32_t>(descriptor >> shift & 0x3fff) << 4;
+  };
+  const bool is_128 = descriptor >> 62 == 1;
+  if (!is_128 && descriptor >> 62 != 2) emulator::Fail("wgmma: only 64 and 128 byte swizzles");
+  const int row_bytes = is_128 ? 128 : 64, width = row_bytes / 2;
+  const uint32_t start = field(0), block_stride = field(16), group_stride = field(32);
+  uint32_t at = mn_major ? start + i / width * block_stride + k / 8 * group_stride +
+                               k % 8 * row_bytes + i % width * 2
+                         : start + i / 8 * group_stride + i % 8 * row_bytes + k * 2;
+  at ^= (at >> 7 & (row_bytes / 16 - 1)) << 4;
+  uint16_t bits;
+  std::memcpy(&bits, SharedBytes(at, 2, 2), 2);
+  return bits;
+}
+
+// Before the first wgmma that uses registers which this thread has touched.
+inline void FenceWgmma() {}
+
+struct WgmmaArguments {
+  float* d;
+  const uint32_t* a_registers;  // null: from a
+  Descriptor a, b;
+  bool accumulate;
+};
+
+template <HalfType kType, int kColumns, bool kTransposedB>
+void ExecuteWgmma(const std::vector<WgmmaArguments>& all) {
+  float a[64][16], b[kColumns][16];
+  for (int n = 0; n < kColumns; ++n) {
+    for (int k = 0; k < 16; ++k) {
+      b[n][k] = FloatFromHalf<kType>(OperandElement(all[0].b, n, k, kTransposedB));
+    }
+  }
+  for (int t = 0; t < emulator::kWarpgroupSize; ++t) {
+    const int row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
+    for (int n = 0; n < 4; ++n) {
+      float* to = &a[row + n % 2 * 8][column + n / 2 * 8];
+      for (int k = 0; k < 2; ++k) {
+        const int i = row + n % 2 * 8, j = column + n / 2 * 8 + k;
+        to[k] =
+            all[t].a_registers == nullptr
+                ? FloatFromHalf<kType>(OperandElement(all[t].a, i, j, false))
+                : FloatFromHalf<kType>(static_cast<uint16_t>(all[t].a_registers[n] >> (16 * k)));
+      }
+    }
+  }
+  for (int t = 0; t < emulator::kWarpgroupSize; ++t) {
+    for (int i = 0; i < kColumns / 2; ++i) {
+      const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8;
+      const int column = i / 4 * 8 + t % 4 * 2 + i % 2;
+      float sum = all[t].accumulate ? all[t].d[i] : 0.f;
+      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
+      all[t].d[i] = sum;
+    }
+  }
+}
+
+// The accumulators hold NaN until the wgmmas that write them are waited for.
+template <HalfType kType, int kColumns, bool kTransposedB>
+void IssueWgmma(const WgmmaArguments& mine) {
+  constexpr int kSums = kColumns / 2;
+  emulator::Warpgroup& group =
+      emulator::Current().block->warpgroups[emulator::Current().index / emulator::kWarpgroupSize];
+  emulator::ExecuteTogether(group.rendezvous, "wgmma", &mine, [&](const auto& arguments) {
+    std::vector<WgmmaArguments> all;
+    for (const void* one : arguments) all.push_back(*static_cast<const WgmmaArguments*>(one));
+    for (const WgmmaArguments& one : all) {
+      if (one.a != all[0].a || one.b != all[0].b || one.accumulate != all[0].accumulate) {
+        emulator::Fail("wgmma: threads of a warpgroup differ in an operand");
+      }
+    }
+    const bool is_first = std::none_of(
+        group.wgmmas.begin(), group.wgmmas.end(),
+        [&](const emulator::PendingWgmma& other) { return other.accumulator == all[0].d; });
+    std::vector<float> before;
+    for (const WgmmaArguments& one : all) {
+      if (!is_first) break;
+      before.insert(before.end(), one.d, one.d + kSums);
+      std::fill(one.d, one.d + kSums, std::nanf(""));
+    }
+    const float* const accumulator = all[0].d;
+    auto execute = [all = std::move(all), before = std::move(before)] {
+      for (size_t t = 0; t < all.size() && !before.empty(); ++t) {
+        std::copy_n(before.begin() + t * (kColumns / 2), kColumns / 2, all[t].d);
+      }
+      ExecuteWgmma<kType, kColumns, kTransposedB>(all);
+    };
+    group.wgmmas.push_back({std::move(execute), accumulator, group.group});
+  });
+}
+
+// d = a b, or d += a b: a is 64 x 16 in shared memory, K-major; b is 16 x kColumns, K-major.
+template <HalfType kType, int kColumns>
+void WgmmaShared(float (&d)[kColumns / 2], Descriptor a, Descriptor b, bool accumulate) {
+  IssueWgmma<kType, kColumns, false>({d, nullptr, a, b, accumulate});
+}
+// The same with a in registers, which must not change until the wgmma is waited for, and b
+// MN-major.
+template <HalfType kType, int kColumns>
+void WgmmaRegisters(float (&d)[kColumns / 2], const uint32_t* a, Descriptor b, bool accumulate) {
+  IssueWgmma<kType, kColumns, true>({d, a, 0, b, accumulate});
+}
+
+inline void CommitWgmmas() {
+  emulator::Warpgroup& group =
+      emulator::Current().block->warpgroups[emulator::Current().index / emulator::kWarpgroupSize];
+  emulator::ExecuteTogether(group.rendezvous, "wgmma.commit_group", nullptr,
+                            [&](const auto&) { ++group.group; });
+}
+// Waits for all but the last kGroups groups.
+template <int kGroups>
+void WaitForWgmmas() {
+  for (int turns = emulator::Random(6); turns > 0; --turns) {
+    ++emulator::Current().block->progress;
+    emulator::Yield();
+  }
+  emulator::Warpgroup& group =
+      emulator::Current().block->warpgroups[emulator::Current().index / emulator::kWarpgroupSize];
+  while (!group.wgmmas.empty() && group.wgmmas.front().group < group.group - kGroups) {
+    group.wgmmas.front().execute();
+    group.wgmmas.pop_front();
+  }
+}
+
+}  // namespace evaserve::ptx
