@@ -11,12 +11,38 @@
 
 namespace evaserve {
 
-// The pages that the sequences of one model share. A page has the same number in every layer, so a
-// sequence keeps one list for all of them.
-//
-// The memory is one region of virtual addresses; a page takes real memory when it is first written,
-// and the page freed last is handed out first, so what is resident is the most that was ever used.
-// Not thread-safe.
+// The numbers of the pages that the sequences of one model share. A page has the same number in
+// every layer, so a sequence keeps one list for all of them. The page freed last is handed out
+// first. Not thread-safe.
+class PageAllocator {
+ public:
+  struct Options {
+    int num_pages = 0;
+    int page_slots = 0;
+    int64_t page_bytes = 0;  // over all layers
+  };
+
+  explicit PageAllocator(const Options& options);
+
+  int page_slots() const { return options_.page_slots; }
+  int num_pages() const { return options_.num_pages; }
+  int num_free() const { return static_cast<int>(free_.size()); }
+  StatePool state() const { return {options_.page_bytes, options_.num_pages, num_free()}; }
+
+  // Takes a page; there must be a free one.
+  int32_t Take();
+  void Free(int32_t page) { free_.push_back(page); }
+
+ private:
+  const Options options_;
+  std::vector<int32_t> free_;
+};
+
+// How many pages of page_bytes fit state_bytes; InvalidArgument if none does.
+absl::StatusOr<int> NumPages(int64_t state_bytes, int64_t page_bytes);
+
+// Pages in the CPU's memory: one region of virtual addresses, of which a page takes real memory
+// when it is first written. So what is resident is the most that was ever used.
 class PagePool {
  public:
   struct Options {
@@ -33,12 +59,7 @@ class PagePool {
   PagePool& operator=(const PagePool&) = delete;
   ~PagePool();
 
-  // Takes a page; there must be a free one.
-  int32_t Take();
-  void Free(int32_t page) { free_.push_back(page); }
-
-  int num_free() const { return static_cast<int>(free_.size()); }
-  StatePool state() const;
+  PageAllocator& allocator() { return allocator_; }
 
   // The pages of one layer.
   PageStore layer(int layer_index) const;
@@ -48,9 +69,8 @@ class PagePool {
 
   const PageLayout layout_;
   const int num_layers_;
-  const int num_pages_;
   std::byte* const data_;  // [num_layers][num_pages][page_bytes]
-  std::vector<int32_t> free_;
+  PageAllocator allocator_;
 };
 
 }  // namespace evaserve

@@ -19,20 +19,20 @@ std::unique_ptr<PagePool> MakePool(int num_layers, int num_pages) {
 
 TEST(PagePoolTest, HandsOutEveryPageOnce) {
   const auto pool = MakePool(3, 5);
-  EXPECT_EQ(pool->state().total_pages, 5);
-  EXPECT_EQ(pool->state().page_bytes, 3 * kLayout.page_bytes());
+  EXPECT_EQ(pool->allocator().state().total_pages, 5);
+  EXPECT_EQ(pool->allocator().state().page_bytes, 3 * kLayout.page_bytes());
   std::set<int32_t> pages;
-  while (pool->num_free() > 0) pages.insert(pool->Take());
+  while (pool->allocator().num_free() > 0) pages.insert(pool->allocator().Take());
   EXPECT_EQ(pages, (std::set<int32_t>{0, 1, 2, 3, 4}));
 }
 
 TEST(PagePoolTest, HandsOutThePageFreedLast) {
   const auto pool = MakePool(1, 3);
-  const int32_t first = pool->Take();
-  pool->Take();
-  pool->Free(first);
-  EXPECT_EQ(pool->Take(), first);
-  EXPECT_EQ(pool->state().free_pages, 1);
+  const int32_t first = pool->allocator().Take();
+  pool->allocator().Take();
+  pool->allocator().Free(first);
+  EXPECT_EQ(pool->allocator().Take(), first);
+  EXPECT_EQ(pool->allocator().state().free_pages, 1);
 }
 
 TEST(PagePoolTest, LayersDoNotShareMemory) {

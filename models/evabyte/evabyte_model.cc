@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "models/evabyte/cpu_backend.h"
+#include "models/evabyte/tensors.h"
 #include "models/io/checkpoint.h"
 
 namespace evaserve {
@@ -14,7 +16,7 @@ bool EndsTurns(const EvaByteConfig& config) {
                     EvaByteTokenizer::kEndOfTurn) > 0;
 }
 
-ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteWeights& weights,
+ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteBackend& backend,
                  SamplingParams default_sampling) {
   return {.architecture = "evabyte",
           .dtype = config.dtype,
@@ -26,28 +28,44 @@ ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteWeights& weights,
           .window = config.window,
           .chunk = config.chunk,
           .max_seq_len = config.max_positions,
-          .num_parameters = weights.num_parameters,
-          .weight_bytes = weights.bytes,
+          .num_parameters = backend.num_parameters(),
+          .weight_bytes = backend.weight_bytes(),
           .eos_tokens = config.eos_tokens,
           .default_sampling = std::move(default_sampling)};
+}
+
+// The step was checked, so what else fails than memory is a bug of ours and none of the caller's.
+absl::Status FailedStep(const absl::Status& status) {
+  if (absl::IsResourceExhausted(status)) return status;
+  return absl::InternalError(status.message());
+}
+
+absl::StatusOr<std::unique_ptr<EvaByteBackend>> MakeCpuBackend(const EvaByteConfig& config,
+                                                               EvaByteTensors tensors,
+                                                               const LoadOptions& options,
+                                                               WorkerPool& workers) {
+  absl::StatusOr<std::unique_ptr<PagePool>> pages =
+      PagePool::Create({.layout = {config.dtype, config.num_heads, config.head_dim()},
+                        .num_layers = config.num_layers,
+                        .state_bytes = options.state_bytes});
+  if (!pages.ok()) return pages.status();
+  return std::make_unique<EvaByteCpu>(config, PackEvaByteWeights(std::move(tensors), config.dtype),
+                                      *std::move(pages), workers);
 }
 
 }  // namespace
 
 EvaByteModel::EvaByteModel(EvaByteConfig config, SamplingParams default_sampling,
-                           EvaByteWeights weights, std::unique_ptr<PagePool> pages,
-                           WorkerPool& workers)
+                           std::unique_ptr<EvaByteBackend> backend)
     : config_(std::move(config)),
-      geometry_{config_.window, config_.chunk},
-      weights_(std::move(weights)),
+      backend_(std::move(backend)),
+      geometry_{config_.window, config_.chunk, backend_->pages().page_slots()},
       tokenizer_(/*has_chat_template=*/EndsTurns(config_)),
-      info_(InfoOf(config_, weights_, std::move(default_sampling))),
-      pages_(std::move(pages)),
-      forward_(config_, weights_, *pages_, workers),
-      outputs_(config_, weights_, workers) {}
+      info_(InfoOf(config_, *backend_, std::move(default_sampling))),
+      outputs_(config_, *backend_) {}
 
 std::unique_ptr<Sequence> EvaByteModel::NewSequence() {
-  return std::make_unique<EvaByteSequence>(geometry_, *pages_);
+  return std::make_unique<EvaByteSequence>(geometry_, backend_->pages());
 }
 
 int EvaByteModel::TokensToBoundary(const Sequence& sequence) const {
@@ -69,10 +87,9 @@ absl::Status EvaByteModel::Reserve(Sequence& sequence, int num_tokens) {
 absl::StatusOr<std::vector<StepResult>> EvaByteModel::Step(std::span<const StepItem> items) {
   if (absl::Status status = Validate(items, config_, ++num_steps_); !status.ok()) return status;
   batch_.Assign(items, geometry_);
-  const absl::StatusOr<const float*> residual = forward_.Run(batch_);
-  // The step was checked, so this is a bug of ours and none of the caller's.
-  if (!residual.ok()) return absl::InternalError(residual.status().message());
-  std::vector<StepResult> results = outputs_.Compute(items, *residual);
+  if (absl::Status status = backend_->Run(batch_); !status.ok()) return FailedStep(status);
+  absl::StatusOr<std::vector<StepResult>> results = outputs_.Compute(items);
+  if (!results.ok()) return FailedStep(results.status());
   for (const StepItem& item : items) {
     static_cast<EvaByteSequence*>(item.sequence)->Advance(static_cast<int>(item.tokens.size()));
   }
@@ -92,15 +109,13 @@ absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::p
   if (options.dtype) config->dtype = *options.dtype;
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);
   if (!checkpoint.ok()) return checkpoint.status();
-  absl::StatusOr<EvaByteWeights> weights = LoadEvaByteWeights(*checkpoint, *config, config->dtype);
-  if (!weights.ok()) return weights.status();
-  absl::StatusOr<std::unique_ptr<PagePool>> pages =
-      PagePool::Create({.layout = {config->dtype, config->num_heads, config->head_dim()},
-                        .num_layers = config->num_layers,
-                        .state_bytes = options.state_bytes});
-  if (!pages.ok()) return pages.status();
+  absl::StatusOr<EvaByteTensors> tensors = ReadEvaByteTensors(*checkpoint, *config);
+  if (!tensors.ok()) return tensors.status();
+  absl::StatusOr<std::unique_ptr<EvaByteBackend>> backend =
+      MakeCpuBackend(*config, *std::move(tensors), options, workers);
+  if (!backend.ok()) return backend.status();
   return std::make_unique<EvaByteModel>(*std::move(config), generation->sampling,
-                                        *std::move(weights), *std::move(pages), workers);
+                                        *std::move(backend));
 }
 
 }  // namespace evaserve

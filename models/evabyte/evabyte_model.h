@@ -3,40 +3,36 @@
 #include <filesystem>
 #include <memory>
 
+#include "models/evabyte/backend.h"
 #include "models/evabyte/config.h"
-#include "models/evabyte/forward.h"
 #include "models/evabyte/outputs.h"
 #include "models/evabyte/step_batch.h"
 #include "models/evabyte/tokenizer.h"
-#include "models/evabyte/weights.h"
 #include "models/model.h"
-#include "models/page_pool.h"
 #include "nlohmann/json.hpp"
 
 namespace evaserve {
 
 class EvaByteModel final : public Model {
  public:
-  EvaByteModel(EvaByteConfig config, SamplingParams default_sampling, EvaByteWeights weights,
-               std::unique_ptr<PagePool> pages, WorkerPool& workers);
+  EvaByteModel(EvaByteConfig config, SamplingParams default_sampling,
+               std::unique_ptr<EvaByteBackend> backend);
 
   const ModelInfo& info() const override { return info_; }
   const Tokenizer& tokenizer() const override { return tokenizer_; }
   std::unique_ptr<Sequence> NewSequence() override;
   int TokensToBoundary(const Sequence& sequence) const override;
   int PagesFor(int64_t length) const override;
-  StatePool state_pool() const override { return pages_->state(); }
+  StatePool state_pool() const override { return backend_->pages().state(); }
   absl::Status Reserve(Sequence& sequence, int num_tokens) override;
   absl::StatusOr<std::vector<StepResult>> Step(std::span<const StepItem> items) override;
 
  private:
   const EvaByteConfig config_;
+  const std::unique_ptr<EvaByteBackend> backend_;
   const EvaByteGeometry geometry_;
-  const EvaByteWeights weights_;
   const EvaByteTokenizer tokenizer_;
   const ModelInfo info_;
-  const std::unique_ptr<PagePool> pages_;
-  EvaByteForward forward_;
   EvaByteOutputs outputs_;
   StepBatch batch_;
   uint64_t num_steps_ = 0;

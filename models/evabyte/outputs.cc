@@ -1,9 +1,7 @@
 #include "models/evabyte/outputs.h"
 
-#include <cstring>
+#include <utility>
 
-#include "kernels/elementwise.h"
-#include "kernels/linear.h"
 #include "models/token_filters.h"
 
 namespace evaserve {
@@ -19,84 +17,56 @@ bool NeedsEveryRow(const StepItem& item) {
 
 }  // namespace
 
-std::vector<StepResult> EvaByteOutputs::Compute(std::span<const StepItem> items,
-                                                const float* residual) {
-  GatherRows(items, residual);
-  NormRows(num_rows_);
-  logits_ = logits_buffer_.Get(size_t(num_logit_rows_) * config_.vocab_size);
-  ComputeLogits(hidden_, num_logit_rows_, /*num_heads=*/1, logits_);
+absl::StatusOr<std::vector<StepResult>> EvaByteOutputs::Compute(std::span<const StepItem> items) {
+  ChooseRows(items);
+  absl::StatusOr<EvaByteBackend::Outputs> outputs =
+      backend_.ComputeOutputs(sources_, num_logit_rows_);
+  if (!outputs.ok()) return outputs.status();
+  outputs_ = *outputs;
   std::vector<StepResult> results;
   results.reserve(items.size());
-  for (size_t i = 0; i < items.size(); ++i) results.push_back(Result(items[i], rows_[i]));
+  for (size_t i = 0; i < items.size(); ++i) {
+    absl::StatusOr<StepResult> result = Result(items[i], rows_[i]);
+    if (!result.ok()) return result.status();
+    results.push_back(*std::move(result));
+  }
   return results;
 }
 
-void EvaByteOutputs::GatherRows(std::span<const StepItem> items, const float* residual) {
-  const size_t hidden = config_.hidden_size;
-  size_t all_rows = 0;
-  for (const StepItem& item : items) all_rows += item.tokens.size();
-  hidden_ = hidden_buffer_.Get(all_rows * hidden);
+void EvaByteOutputs::ChooseRows(std::span<const StepItem> items) {
   rows_.assign(items.size(), {});
-  num_rows_ = 0;
+  sources_.clear();
   // Rows that need logits come first, so that one product makes all of them.
   for (const bool next_token : {true, false}) {
-    const float* source = residual;
+    int end = 0;  // of the item's rows
     for (size_t i = 0; i < items.size(); ++i) {
       const int num_tokens = static_cast<int>(items[i].tokens.size());
-      const float* source_end = source + num_tokens * hidden;
-      if (NeedsNextToken(items[i]) == next_token && (next_token || NeedsEveryRow(items[i]))) {
-        rows_[i] = {num_rows_, NeedsEveryRow(items[i]) ? num_tokens : 1};
-        std::memcpy(hidden_ + num_rows_ * hidden, source_end - rows_[i].count * hidden,
-                    rows_[i].count * hidden * sizeof(float));
-        num_rows_ += rows_[i].count;
-      }
-      source = source_end;
+      end += num_tokens;
+      if (NeedsNextToken(items[i]) != next_token) continue;
+      if (!next_token && !NeedsEveryRow(items[i])) continue;
+      const int count = NeedsEveryRow(items[i]) ? num_tokens : 1;
+      rows_[i] = {static_cast<int>(sources_.size()), count};
+      for (int row = end - count; row < end; ++row) sources_.push_back(row);
     }
-    if (next_token) num_logit_rows_ = num_rows_;
+    if (next_token) num_logit_rows_ = static_cast<int>(sources_.size());
   }
 }
 
-void EvaByteOutputs::NormRows(int num_rows) {
-  if (num_rows == 0) return;
-  RmsNormCpu({.x = hidden_,
-              .x_stride = config_.hidden_size,
-              .weight = weights_.final_norm.data(),
-              .y = hidden_,
-              .y_stride = config_.hidden_size,
-              .rows = num_rows,
-              .size = config_.hidden_size,
-              .eps = config_.rms_norm_eps},
-             workers_);
-}
-
-void EvaByteOutputs::ComputeLogits(const float* hidden, int num_rows, int num_heads,
-                                   float* logits) {
-  if (num_rows == 0) return;
-  const int64_t num_logits = int64_t{num_heads} * config_.vocab_size;
-  LinearCpu({.weight = &weights_.lm_head,
-             .x = hidden,
-             .x_stride = config_.hidden_size,
-             .y = logits,
-             .y_stride = num_logits,
-             .rows = num_rows,
-             .out_begin = 0,
-             .out_end = num_logits},
-            workers_);
-}
-
-StepResult EvaByteOutputs::Result(const StepItem& item, Rows rows) {
+absl::StatusOr<StepResult> EvaByteOutputs::Result(const StepItem& item, Rows rows) {
   const size_t hidden = config_.hidden_size, vocab = config_.vocab_size;
   StepResult result;
   if (item.sampler != nullptr) {
-    result.sampled = item.sampler->Sample({logits_ + (rows.begin + rows.count - 1) * vocab, vocab});
+    result.sampled =
+        item.sampler->Sample({outputs_.logits + (rows.begin + rows.count - 1) * vocab, vocab});
   }
   if (!item.targets.empty()) result.target_logprobs = TargetLogprobs(item, rows);
   if (item.sum_hidden) result.hidden_sum = HiddenSum(rows);
-  const float* first = hidden_ + rows.begin * hidden;
+  const float* first = outputs_.hidden + rows.begin * hidden;
   if (item.all_hidden) result.hidden.assign(first, first + rows.count * hidden);
   if (item.all_logits) {
     result.logits.resize(rows.count * config_.num_pred_heads * vocab);
-    ComputeLogits(first, rows.count, config_.num_pred_heads, result.logits.data());
+    absl::Status status = backend_.ComputeAllLogits(rows.begin, rows.count, result.logits.data());
+    if (!status.ok()) return status;
   }
   return result;
 }
@@ -106,7 +76,7 @@ std::vector<float> EvaByteOutputs::TargetLogprobs(const StepItem& item, Rows row
   std::vector<float> logprobs;
   logprobs.reserve(rows.count);
   for (int i = 0; i < rows.count; ++i) {
-    const std::span<const float> logits(logits_ + (rows.begin + i) * vocab, vocab);
+    const std::span<const float> logits(outputs_.logits + (rows.begin + i) * vocab, vocab);
     logprobs.push_back(logits[item.targets[i]] - LogSumExp(logits));
   }
   return logprobs;
@@ -116,7 +86,7 @@ std::vector<float> EvaByteOutputs::HiddenSum(Rows rows) const {
   const size_t hidden = config_.hidden_size;
   std::vector<float> sum(hidden, 0.f);
   for (int i = 0; i < rows.count; ++i) {
-    const float* row = hidden_ + (rows.begin + i) * hidden;
+    const float* row = outputs_.hidden + (rows.begin + i) * hidden;
     for (size_t j = 0; j < hidden; ++j) sum[j] += row[j];
   }
   return sum;

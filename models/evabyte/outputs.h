@@ -3,50 +3,43 @@
 #include <span>
 #include <vector>
 
-#include "kernels/worker_pool.h"
+#include "models/evabyte/backend.h"
 #include "models/evabyte/config.h"
-#include "models/evabyte/weights.h"
-#include "models/float_buffer.h"
 #include "models/model.h"
 
 namespace evaserve {
 
-// What a step's items ask for, from the residual stream after the last layer. Only the rows that
-// somebody needs pass the final norm, and only those of which a next token is wanted pass the
-// output matrix, of which one head's part suffices for that. Not thread-safe.
+// What a step's items ask for. Only the rows that somebody needs pass the final norm, and only
+// those of which a next token is wanted pass the output matrix, of which one head's part suffices
+// for that. Not thread-safe.
 class EvaByteOutputs {
  public:
   // What it gets by reference must outlive it.
-  EvaByteOutputs(const EvaByteConfig& config, const EvaByteWeights& weights, WorkerPool& workers)
-      : config_(config), weights_(weights), workers_(workers) {}
+  EvaByteOutputs(const EvaByteConfig& config, EvaByteBackend& backend)
+      : config_(config), backend_(backend) {}
 
-  // `residual` is [rows of all items, hidden_size]. Draws with the items' samplers.
-  std::vector<StepResult> Compute(std::span<const StepItem> items, const float* residual);
+  // After the backend has run the items' rows. Draws with the items' samplers.
+  absl::StatusOr<std::vector<StepResult>> Compute(std::span<const StepItem> items);
 
  private:
-  // The rows of one item in hidden_ and logits_.
+  // The rows of one item in outputs_.
   struct Rows {
     int begin = 0;
     int count = 0;
   };
 
-  void GatherRows(std::span<const StepItem> items, const float* residual);
-  void NormRows(int num_rows);
-  void ComputeLogits(const float* hidden, int num_rows, int num_heads, float* logits);
-  StepResult Result(const StepItem& item, Rows rows);
+  void ChooseRows(std::span<const StepItem> items);
+  absl::StatusOr<StepResult> Result(const StepItem& item, Rows rows);
   std::vector<float> TargetLogprobs(const StepItem& item, Rows rows) const;
   std::vector<float> HiddenSum(Rows rows) const;
 
   const EvaByteConfig& config_;
-  const EvaByteWeights& weights_;
-  WorkerPool& workers_;
+  EvaByteBackend& backend_;
 
-  std::vector<Rows> rows_;  // by item
-  int num_rows_ = 0;
-  int num_logit_rows_ = 0;  // the first of them
-  FloatBuffer hidden_buffer_, logits_buffer_;
-  float* hidden_ = nullptr;  // [num_rows, hidden_size], after the final norm
-  float* logits_ = nullptr;  // [num_logit_rows, vocab_size], of the next token
+  std::vector<Rows> rows_;    // by item
+  std::vector<int> sources_;  // the rows of the batch that are needed
+  int num_logit_rows_ = 0;    // the first of them
+  EvaByteBackend::Outputs outputs_;
 };
 
 }  // namespace evaserve

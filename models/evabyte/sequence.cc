@@ -6,11 +6,6 @@
 #include "absl/strings/str_cat.h"
 
 namespace evaserve {
-namespace {
-
-int64_t PagesOf(int64_t slots) { return (slots + kPageSlots - 1) / kPageSlots; }
-
-}  // namespace
 
 int64_t EvaByteGeometry::WindowPages(int64_t length) const {
   return PagesOf(std::min<int64_t>(window, length));
@@ -23,20 +18,20 @@ int64_t EvaByteGeometry::SummaryPages(int64_t length) const {
 EvaByteSequence::~EvaByteSequence() {
   // In this order a sequence that comes next takes the pages in the order in which this one did.
   for (const auto* pages : {&summary_pages_, &window_pages_}) {
-    std::for_each(pages->rbegin(), pages->rend(), [this](int32_t page) { pool_.Free(page); });
+    std::for_each(pages->rbegin(), pages->rend(), [this](int32_t page) { pages_.Free(page); });
   }
 }
 
 absl::Status EvaByteSequence::Reserve(int num_tokens) {
   const int64_t for_window = MissingWindowPages(num_tokens);
   const int64_t for_summaries = MissingSummaryPages(num_tokens);
-  if (for_window + for_summaries > pool_.num_free()) {
+  if (for_window + for_summaries > pages_.num_free()) {
     return absl::ResourceExhaustedError(absl::StrCat("state pool: ", for_window + for_summaries,
-                                                     " pages are needed and ", pool_.num_free(),
+                                                     " pages are needed and ", pages_.num_free(),
                                                      " are free"));
   }
-  for (int64_t i = 0; i < for_window; ++i) window_pages_.push_back(pool_.Take());
-  for (int64_t i = 0; i < for_summaries; ++i) summary_pages_.push_back(pool_.Take());
+  for (int64_t i = 0; i < for_window; ++i) window_pages_.push_back(pages_.Take());
+  for (int64_t i = 0; i < for_summaries; ++i) summary_pages_.push_back(pages_.Take());
   return absl::OkStatus();
 }
 
@@ -45,7 +40,7 @@ bool EvaByteSequence::HasRoomFor(int num_tokens) const {
 }
 
 int64_t EvaByteSequence::MissingWindowPages(int num_tokens) const {
-  const int64_t needed = PagesOf(geometry_.NumWindow(length_) + num_tokens);
+  const int64_t needed = geometry_.PagesOf(geometry_.NumWindow(length_) + num_tokens);
   return std::max<int64_t>(0, needed - std::ssize(window_pages_));
 }
 

@@ -14,14 +14,16 @@ namespace evaserve {
 // full: after n tokens the window holds n % window of them, and there is a summary for each chunk
 // of the windows before.
 struct EvaByteGeometry {
-  int window = 0;  // tokens
-  int chunk = 0;   // tokens
+  int window = 0;      // tokens
+  int chunk = 0;       // tokens
+  int page_slots = 0;  // slots in a page
 
   int NumWindow(int64_t length) const { return static_cast<int>(length % window); }
   int64_t NumSummaries(int64_t length) const { return length / window * (window / chunk); }
   int TokensToBoundary(int64_t length) const { return window - NumWindow(length); }
 
   // The most pages on the way to `length`: a sequence keeps its window's pages for the next window.
+  int64_t PagesOf(int64_t slots) const { return (slots + page_slots - 1) / page_slots; }
   int64_t WindowPages(int64_t length) const;
   int64_t SummaryPages(int64_t length) const;
 };
@@ -29,7 +31,8 @@ struct EvaByteGeometry {
 // The state of one sequence: which pages hold it. Returns them to the pool when it goes.
 class EvaByteSequence final : public Sequence {
  public:
-  EvaByteSequence(EvaByteGeometry geometry, PagePool& pool) : geometry_(geometry), pool_(pool) {}
+  EvaByteSequence(EvaByteGeometry geometry, PageAllocator& pages)
+      : geometry_(geometry), pages_(pages) {}
   EvaByteSequence(const EvaByteSequence&) = delete;
   EvaByteSequence& operator=(const EvaByteSequence&) = delete;
   ~EvaByteSequence() override;
@@ -54,7 +57,7 @@ class EvaByteSequence final : public Sequence {
   int64_t MissingSummaryPages(int num_tokens) const;
 
   const EvaByteGeometry geometry_;
-  PagePool& pool_;
+  PageAllocator& pages_;
   int64_t length_ = 0;
   uint64_t step_ = 0;
   std::vector<int32_t> window_pages_, summary_pages_;

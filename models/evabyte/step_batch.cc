@@ -29,7 +29,7 @@ absl::Status ValidateTokens(size_t index, const char* field, std::span<const Tok
 
 absl::Status ValidateLength(size_t index, const StepItem& item, const EvaByteConfig& config) {
   const int64_t length = item.sequence->length(), num_tokens = std::ssize(item.tokens);
-  const EvaByteGeometry geometry{config.window, config.chunk};
+  const EvaByteGeometry geometry{.window = config.window, .chunk = config.chunk};
   if (num_tokens < 1) return Refuse(index, "no tokens; at least 1 is needed");
   if (num_tokens > geometry.TokensToBoundary(length)) {
     return Refuse(index, absl::StrCat(num_tokens, " tokens; the window takes ",

@@ -3,10 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "kernels/linear.h"
-#include "models/evabyte/config.h"
-#include "models/io/checkpoint.h"
+#include "models/evabyte/tensors.h"
 
 namespace evaserve {
 
@@ -19,9 +17,7 @@ struct EvaByteLayer {
   PackedWeight down;                            // [hidden_size, intermediate_size]
 };
 
-// Matrices are rounded to the model's type. Embeddings and vectors stay float32, exactly as the
-// file has them: they are small, and in particular `1 + weight` of a norm would lose most of its
-// weight's digits.
+// As the CPU's kernels read them: matrices are rounded to the model's type.
 struct EvaByteWeights {
   std::vector<float> embedding;  // [vocab_size, hidden_size]
   std::vector<EvaByteLayer> layers;
@@ -32,11 +28,7 @@ struct EvaByteWeights {
   int64_t bytes = 0;  // in memory
 };
 
-// Copies the weights out of `checkpoint`, which is not needed afterwards. InvalidArgument, naming
-// the file and the tensor, for one that is missing, has another shape than `config` says or a type
-// that we do not read, or that belongs to a layer that `config` does not have. Tensors with unknown
-// names are ignored, as the official code does.
-absl::StatusOr<EvaByteWeights> LoadEvaByteWeights(const Checkpoint& checkpoint,
-                                                  const EvaByteConfig& config, DType dtype);
+// Needs the checkpoint of `tensors` no more when it returns.
+EvaByteWeights PackEvaByteWeights(EvaByteTensors tensors, DType dtype);
 
 }  // namespace evaserve

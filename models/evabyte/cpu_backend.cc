@@ -1,8 +1,9 @@
-#include "models/evabyte/forward.h"
+#include "models/evabyte/cpu_backend.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
@@ -24,11 +25,11 @@ int RowsPerBlock(int64_t row_size, int num_rows) {
 
 }  // namespace
 
-EvaByteForward::EvaByteForward(const EvaByteConfig& config, const EvaByteWeights& weights,
-                               const PagePool& pages, WorkerPool& workers)
+EvaByteCpu::EvaByteCpu(const EvaByteConfig& config, EvaByteWeights weights,
+                       std::unique_ptr<PagePool> pages, WorkerPool& workers)
     : config_(config),
-      weights_(weights),
-      pages_(pages),
+      weights_(std::move(weights)),
+      pages_(std::move(pages)),
       workers_(workers),
       rope_({.head_dim = config.head_dim(),
              .theta = config.rope_theta,
@@ -38,7 +39,7 @@ EvaByteForward::EvaByteForward(const EvaByteConfig& config, const EvaByteWeights
              .max_positions = config.max_positions}),
       scale_(1.f / std::sqrt(static_cast<float>(config.head_dim()))) {}
 
-absl::StatusOr<const float*> EvaByteForward::Run(const StepBatch& batch) {
+absl::Status EvaByteCpu::Run(const StepBatch& batch) {
   const size_t num_rows = batch.num_rows(), hidden = config_.hidden_size;
   residual_ = residual_buffer_.Get(num_rows * hidden);
   normed_ = normed_buffer_.Get(num_rows * hidden);
@@ -46,13 +47,14 @@ absl::StatusOr<const float*> EvaByteForward::Run(const StepBatch& batch) {
   Embed(batch);
   for (int i = 0; i < config_.num_layers; ++i) {
     const EvaByteLayer& layer = weights_.layers[i];
-    if (absl::Status status = Attention(batch, layer, pages_.layer(i)); !status.ok()) return status;
+    if (absl::Status status = Attention(batch, layer, pages_->layer(i)); !status.ok())
+      return status;
     Mlp(layer, batch.num_rows());
   }
-  return residual_;
+  return absl::OkStatus();
 }
 
-void EvaByteForward::Embed(const StepBatch& batch) {
+void EvaByteCpu::Embed(const StepBatch& batch) {
   const size_t hidden = config_.hidden_size;
   for (size_t row = 0; row < batch.tokens.size(); ++row) {
     std::memcpy(residual_ + row * hidden, &weights_.embedding[batch.tokens[row] * hidden],
@@ -60,11 +62,11 @@ void EvaByteForward::Embed(const StepBatch& batch) {
   }
 }
 
-absl::Status EvaByteForward::Attention(const StepBatch& batch, const EvaByteLayer& layer,
-                                       const PageStore& pages) {
+absl::Status EvaByteCpu::Attention(const StepBatch& batch, const EvaByteLayer& layer,
+                                   const PageStore& pages) {
   const int64_t hidden = config_.hidden_size;
   const int num_rows = batch.num_rows();
-  Norm(layer.attention_norm, num_rows);
+  Norm(layer.attention_norm, residual_, num_rows, normed_);
   float* q = wide_;  // a row is [q | k | v]
   LinearCpu({.weight = &layer.qkv,
              .x = normed_,
@@ -109,9 +111,9 @@ absl::Status EvaByteForward::Attention(const StepBatch& batch, const EvaByteLaye
                       workers_);
 }
 
-void EvaByteForward::Mlp(const EvaByteLayer& layer, int num_rows) {
+void EvaByteCpu::Mlp(const EvaByteLayer& layer, int num_rows) {
   const int64_t hidden = config_.hidden_size;
-  Norm(layer.mlp_norm, num_rows);
+  Norm(layer.mlp_norm, residual_, num_rows, normed_);
   const int block = RowsPerBlock(2 * int64_t{config_.intermediate_size}, num_rows);
   for (int begin = 0; begin < num_rows; begin += block) {
     MlpRows(layer, normed_ + begin * hidden, residual_ + begin * hidden,
@@ -119,8 +121,7 @@ void EvaByteForward::Mlp(const EvaByteLayer& layer, int num_rows) {
   }
 }
 
-void EvaByteForward::MlpRows(const EvaByteLayer& layer, const float* x, float* residual,
-                             int num_rows) {
+void EvaByteCpu::MlpRows(const EvaByteLayer& layer, const float* x, float* residual, int num_rows) {
   const int64_t hidden = config_.hidden_size, inter = config_.intermediate_size;
   LinearCpu({.weight = &layer.gate_up,
              .x = x,
@@ -146,16 +147,51 @@ void EvaByteForward::MlpRows(const EvaByteLayer& layer, const float* x, float* r
             workers_);
 }
 
-void EvaByteForward::Norm(const std::vector<float>& weight, int num_rows) {
-  RmsNormCpu({.x = residual_,
+void EvaByteCpu::Norm(const std::vector<float>& weight, const float* x, int num_rows, float* y) {
+  RmsNormCpu({.x = x,
               .x_stride = config_.hidden_size,
               .weight = weight.data(),
-              .y = normed_,
+              .y = y,
               .y_stride = config_.hidden_size,
               .rows = num_rows,
               .size = config_.hidden_size,
               .eps = config_.rms_norm_eps},
              workers_);
+}
+
+absl::StatusOr<EvaByteBackend::Outputs> EvaByteCpu::ComputeOutputs(std::span<const int> rows,
+                                                                   int num_logit_rows) {
+  const size_t hidden = config_.hidden_size;
+  hidden_ = hidden_buffer_.Get(rows.size() * hidden);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(hidden_ + i * hidden, residual_ + rows[i] * hidden, hidden * sizeof(float));
+  }
+  if (!rows.empty()) {
+    Norm(weights_.final_norm, hidden_, static_cast<int>(rows.size()), hidden_);
+  }
+  float* logits = logits_buffer_.Get(size_t(num_logit_rows) * config_.vocab_size);
+  ComputeLogits(hidden_, num_logit_rows, /*num_heads=*/1, logits);
+  return Outputs{hidden_, logits};
+}
+
+absl::Status EvaByteCpu::ComputeAllLogits(int begin, int count, float* logits) {
+  ComputeLogits(hidden_ + int64_t{begin} * config_.hidden_size, count, config_.num_pred_heads,
+                logits);
+  return absl::OkStatus();
+}
+
+void EvaByteCpu::ComputeLogits(const float* hidden, int num_rows, int num_heads, float* logits) {
+  if (num_rows == 0) return;
+  const int64_t num_logits = int64_t{num_heads} * config_.vocab_size;
+  LinearCpu({.weight = &weights_.lm_head,
+             .x = hidden,
+             .x_stride = config_.hidden_size,
+             .y = logits,
+             .y_stride = num_logits,
+             .rows = num_rows,
+             .out_begin = 0,
+             .out_end = num_logits},
+            workers_);
 }
 
 }  // namespace evaserve
