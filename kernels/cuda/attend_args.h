@@ -60,6 +60,15 @@ struct CudaSplit {
   int32_t first_partial = 0;  // where the results of its splits lie
 };
 
+struct NarrowAttendArgs {
+  CudaAttendArgs attend;  // tiles of 16 queries; num_tiles is not read
+  const CudaSplit* splits = nullptr;
+  const int32_t* num_splits = nullptr;
+  // For partial results, [num_splits][num_heads] of them: see NarrowPartialFloats().
+  float* partials = nullptr;
+  int32_t* num_arrived = nullptr;  // [num_tiles, num_heads], 0 before and after
+};
+
 // Consecutive slots in one page, as some rows of queries see them.
 struct CudaSlotBlock {
   int page = 0;     // index in CudaAttendArgs::pages

@@ -13,15 +13,6 @@
 
 namespace evaserve {
 
-struct NarrowAttendArgs {
-  CudaAttendArgs attend;  // tiles of 16 queries; num_tiles is not read
-  const CudaSplit* splits = nullptr;
-  const int32_t* num_splits = nullptr;
-  // For partial results, [num_splits][num_heads] of them: NarrowAttend::kPartialFloats each.
-  float* partials = nullptr;
-  int32_t* num_arrived = nullptr;  // [num_tiles, num_heads], 0 before and after
-};
-
 template <HalfType kType, int kHeadDim>
 struct NarrowAttend {
   using Image = PageImage<kHeadDim>;

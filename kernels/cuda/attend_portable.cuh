@@ -59,18 +59,23 @@ struct PortableAttend {
     }
   }
 
-  // Slots that were never written may hold NaN: zeros take their place.
+  // Slots that were never written may hold NaN: zeros take their place. What does not depend on the
+  // thread is known to the compiler, or head_dim 128 would need more registers than there are.
   EVASERVE_DEVICE void LoadSlots(const CudaSlotBlock& block, int stage) const {
-    const char* const page =
-        args.pool + args.pages[block.page] * args.page_bytes + int64_t{head} * 2 * Image::kBytes;
-    constexpr int kPieces = kTileBytes / 16, kBlockPieces = kSlots * Image::kRowBytes / 16;
-    for (int i = thread; i < kPieces; i += kThreads) {
-      const int in_block = i % kBlockPieces * 16;
-      const char* const from =
-          page + i / kBlockPieces * Image::kBlockBytes + block.begin * Image::kRowBytes + in_block;
-      const bool is_written = in_block / Image::kRowBytes < block.written;
-      ptx::CopyAsync(keys(stage) + i * 16, from, is_written);
-      ptx::CopyAsync(values(stage) + i * 16, from + Image::kBytes, is_written);
+    constexpr int kStepBytes = kThreads * 16, kTileBlockBytes = kSlots * Image::kRowBytes;
+    static_assert(kTileBlockBytes % kStepBytes == 0 && kStepBytes % Image::kRowBytes == 0);
+    const int first = thread * 16;
+    const char* const from = args.pool + args.pages[block.page] * args.page_bytes +
+                             int64_t{head} * 2 * Image::kBytes + block.begin * Image::kRowBytes +
+                             first;
+    const int written = block.written - first / Image::kRowBytes;
+    EVASERVE_UNROLL
+    for (int i = 0; i < kTileBytes; i += kStepBytes) {
+      const int in_block = i % kTileBlockBytes;
+      const int offset = i / kTileBlockBytes * Image::kBlockBytes + in_block;
+      const bool is_written = in_block / Image::kRowBytes < written;
+      ptx::CopyAsync(keys(stage) + first + i, from + offset, is_written);
+      ptx::CopyAsync(values(stage) + first + i, from + Image::kBytes + offset, is_written);
     }
   }
 

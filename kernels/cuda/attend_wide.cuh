@@ -269,6 +269,7 @@ struct WideConsumer {
     ptx::FenceWgmma();
     IssueKeys(next.stage);
     ptx::Wait(shared.values_full(at.stage), at.parity);
+    ptx::FenceWgmma();
     IssueValues(at.stage, accumulate);
     PassTurn();
     ptx::WaitForWgmmas<1>();

@@ -3,25 +3,12 @@
 // The small operations between the matrix products of a decoder layer, fused so that a decoding
 // step is not bound by launches.
 
+#include "kernels/cuda/fused_args.h"
 #include "kernels/cuda/vectors.h"
 
 namespace evaserve {
 
 inline constexpr int kFusedThreads = 256;
-
-// residual += x, y = residual / sqrt(mean(residual^2) + eps) * weight, for each row. Everything but
-// x and y is float32.
-struct AddRmsNormArgs {
-  const void* x = nullptr;  // [rows, size]; null: nothing is added
-  int64_t x_stride = 0;     // elements, as are the others; multiples of 8
-  float* residual = nullptr;
-  int64_t residual_stride = 0;
-  const float* weight = nullptr;  // [size]; with the unit offset added, where a model has one
-  void* y = nullptr;              // may be x
-  int64_t y_stride = 0;
-  int size = 0;  // a multiple of 8
-  float eps = 0.f;
-};
 
 // The sum of all threads' x, in a fixed order. `shared` has room for a float per warp.
 EVASERVE_DEVICE float SumOfBlock(float x, float* shared) {
@@ -76,16 +63,6 @@ AddRmsNormKernel(const EVASERVE_GRID_CONSTANT AddRmsNormArgs args) {
     y[i] = result;
   }
 }
-
-// y = silu(gate) * up, where a row of x is [gate | up], each `size` long.
-struct SwiGluArgs {
-  const void* x = nullptr;  // [rows, 2 * size]
-  int64_t x_stride = 0;     // elements, a multiple of 8
-  void* y = nullptr;        // [rows, size]
-  int64_t y_stride = 0;
-  int rows = 0;
-  int size = 0;  // a multiple of 8
-};
 
 template <HalfType kType>
 EVASERVE_DEVICE uint32_t SwiGluPair(uint32_t gate, uint32_t up) {

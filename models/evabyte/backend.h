@@ -18,6 +18,7 @@ class EvaByteBackend {
 
   // Of the pages that batches name.
   virtual PageAllocator& pages() = 0;
+  virtual bool summarizes_early() const = 0;  // see EvaByteGeometry
   virtual int64_t num_parameters() const = 0;
   virtual int64_t weight_bytes() const = 0;  // in memory
 

@@ -19,6 +19,7 @@ class EvaByteCpu final : public EvaByteBackend {
              WorkerPool& workers);
 
   PageAllocator& pages() override { return pages_->allocator(); }
+  bool summarizes_early() const override { return false; }
   int64_t num_parameters() const override { return weights_.num_parameters; }
   int64_t weight_bytes() const override { return weights_.bytes; }
   absl::Status Run(const StepBatch& batch) override;

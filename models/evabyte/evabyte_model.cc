@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/evabyte/cpu_backend.h"
-#include "models/evabyte/tensors.h"
 #include "models/io/checkpoint.h"
 
 namespace evaserve {
@@ -59,7 +58,8 @@ EvaByteModel::EvaByteModel(EvaByteConfig config, SamplingParams default_sampling
                            std::unique_ptr<EvaByteBackend> backend)
     : config_(std::move(config)),
       backend_(std::move(backend)),
-      geometry_{config_.window, config_.chunk, backend_->pages().page_slots()},
+      geometry_{config_.window, config_.chunk, backend_->pages().page_slots(),
+                backend_->summarizes_early()},
       tokenizer_(/*has_chat_template=*/EndsTurns(config_)),
       info_(InfoOf(config_, *backend_, std::move(default_sampling))),
       outputs_(config_, *backend_) {}
@@ -99,7 +99,7 @@ absl::StatusOr<std::vector<StepResult>> EvaByteModel::Step(std::span<const StepI
 absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::path& directory,
                                                         const nlohmann::json& json,
                                                         const LoadOptions& options,
-                                                        WorkerPool& workers) {
+                                                        EvaByteBackendFactory make_backend) {
   absl::StatusOr<EvaByteConfig> config = ParseEvaByteConfig(json, directory);
   if (!config.ok()) return config.status();
   absl::StatusOr<EvaByteGenerationConfig> generation =
@@ -112,10 +112,20 @@ absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::p
   absl::StatusOr<EvaByteTensors> tensors = ReadEvaByteTensors(*checkpoint, *config);
   if (!tensors.ok()) return tensors.status();
   absl::StatusOr<std::unique_ptr<EvaByteBackend>> backend =
-      MakeCpuBackend(*config, *std::move(tensors), options, workers);
+      make_backend(*config, *std::move(tensors));
   if (!backend.ok()) return backend.status();
   return std::make_unique<EvaByteModel>(*std::move(config), generation->sampling,
                                         *std::move(backend));
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::path& directory,
+                                                        const nlohmann::json& json,
+                                                        const LoadOptions& options,
+                                                        WorkerPool& workers) {
+  return LoadEvaByteModel(directory, json, options,
+                          [&](const EvaByteConfig& config, EvaByteTensors tensors) {
+                            return MakeCpuBackend(config, std::move(tensors), options, workers);
+                          });
 }
 
 }  // namespace evaserve

@@ -3,10 +3,12 @@
 #include <filesystem>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "models/evabyte/backend.h"
 #include "models/evabyte/config.h"
 #include "models/evabyte/outputs.h"
 #include "models/evabyte/step_batch.h"
+#include "models/evabyte/tensors.h"
 #include "models/evabyte/tokenizer.h"
 #include "models/model.h"
 #include "nlohmann/json.hpp"
@@ -38,7 +40,17 @@ class EvaByteModel final : public Model {
   uint64_t num_steps_ = 0;
 };
 
-// LoadModel() for EvaByte; `config` is the contents of the directory's config.json.
+using EvaByteBackendFactory = absl::FunctionRef<absl::StatusOr<std::unique_ptr<EvaByteBackend>>(
+    const EvaByteConfig& config, EvaByteTensors tensors)>;
+
+// LoadModel() for EvaByte on a backend of the caller's; `config` is the contents of the directory's
+// config.json.
+absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::path& directory,
+                                                        const nlohmann::json& config,
+                                                        const LoadOptions& options,
+                                                        EvaByteBackendFactory make_backend);
+
+// The same on the backend that `options` name.
 absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::path& directory,
                                                         const nlohmann::json& config,
                                                         const LoadOptions& options,

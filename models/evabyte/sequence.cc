@@ -12,7 +12,7 @@ int64_t EvaByteGeometry::WindowPages(int64_t length) const {
 }
 
 int64_t EvaByteGeometry::SummaryPages(int64_t length) const {
-  return PagesOf(NumSummaries(length));
+  return PagesOf(summarizes_early ? length / chunk : NumSummaries(length));
 }
 
 EvaByteSequence::~EvaByteSequence() {

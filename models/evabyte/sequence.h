@@ -17,6 +17,9 @@ struct EvaByteGeometry {
   int window = 0;      // tokens
   int chunk = 0;       // tokens
   int page_slots = 0;  // slots in a page
+  // Chunks are summarized as they get complete, though seen from the next window on: then their
+  // summaries need room at once.
+  bool summarizes_early = false;
 
   int NumWindow(int64_t length) const { return static_cast<int>(length % window); }
   int64_t NumSummaries(int64_t length) const { return length / window * (window / chunk); }

@@ -1,0 +1,158 @@
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/gpu.h"
+
+namespace evaserve {
+namespace {
+
+// cublasLt's own advice for Hopper.
+constexpr int64_t kMultiplyWorkspaceBytes = int64_t{32} << 20;
+
+absl::Status ToStatus(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
+  if (error != cudaErrorMemoryAllocation) return absl::InternalError(message);
+  cudaGetLastError();  // this one leaves the device usable
+  return absl::ResourceExhaustedError(message);
+}
+
+absl::Status ToStatus(cublasStatus_t error, const char* what) {
+  if (error == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(what, ": ", cublasLtGetStatusString(error)));
+}
+
+struct Layout {
+  Layout(cudaDataType_t type, int64_t rows, int64_t columns, int64_t stride) {
+    cublasLtMatrixLayoutCreate(&handle, type, rows, columns, stride);
+  }
+  Layout(const Layout&) = delete;
+  ~Layout() { cublasLtMatrixLayoutDestroy(handle); }
+  cublasLtMatrixLayout_t handle = nullptr;
+};
+
+struct Operation {
+  Operation() {
+    cublasLtMatmulDescCreate(&handle, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    cublasLtMatmulDescSetAttribute(handle, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                   sizeof(transposed));
+  }
+  Operation(const Operation&) = delete;
+  ~Operation() { cublasLtMatmulDescDestroy(handle); }
+  cublasLtMatmulDesc_t handle = nullptr;
+};
+
+struct Preference {
+  Preference() {
+    cublasLtMatmulPreferenceCreate(&handle);
+    const size_t bytes = kMultiplyWorkspaceBytes;
+    cublasLtMatmulPreferenceSetAttribute(handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
+                                         sizeof(bytes));
+  }
+  Preference(const Preference&) = delete;
+  ~Preference() { cublasLtMatmulPreferenceDestroy(handle); }
+  cublasLtMatmulPreference_t handle = nullptr;
+};
+
+}  // namespace
+
+GpuMemory& GpuMemory::operator=(GpuMemory&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+GpuMemory::~GpuMemory() { cudaFree(data_); }
+
+struct Gpu::State {
+  ~State() {
+    if (blas != nullptr) cublasLtDestroy(blas);
+    if (stream != nullptr) cudaStreamDestroy(stream);
+  }
+  cudaStream_t stream = nullptr;
+  cublasLtHandle_t blas = nullptr;
+  GpuMemory workspace;
+};
+
+Gpu::Gpu(GpuInfo info, std::unique_ptr<State> state)
+    : info_(std::move(info)), state_(std::move(state)) {}
+Gpu::~Gpu() = default;
+
+absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
+  int count = 0;
+  if (cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess || index >= count) {
+    return absl::NotFoundError(error != cudaSuccess
+                                   ? std::string(cudaGetErrorString(error))
+                                   : absl::StrCat("there is no device ", index, " of ", count));
+  }
+  cudaDeviceProp properties;
+  absl::Status status = ToStatus(cudaSetDevice(index), "cudaSetDevice");
+  if (status.ok()) {
+    status = ToStatus(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  }
+  auto state = std::make_unique<State>();
+  if (status.ok()) status = ToStatus(cudaStreamCreate(&state->stream), "cudaStreamCreate");
+  if (status.ok()) status = ToStatus(cublasLtCreate(&state->blas), "cublasLtCreate");
+  if (!status.ok()) return status;
+  GpuInfo info{properties.name, properties.major * 10 + properties.minor,
+               properties.multiProcessorCount, static_cast<int64_t>(properties.totalGlobalMem)};
+  std::unique_ptr<Gpu> gpu(new Gpu(std::move(info), std::move(state)));
+  absl::StatusOr<GpuMemory> workspace = gpu->Allocate(kMultiplyWorkspaceBytes);
+  if (!workspace.ok()) return workspace.status();
+  gpu->state_->workspace = *std::move(workspace);
+  return gpu;
+}
+
+void* Gpu::stream() const { return state_->stream; }
+
+absl::StatusOr<GpuMemory> Gpu::Allocate(int64_t bytes) {
+  void* data = nullptr;
+  absl::Status status = ToStatus(cudaMalloc(&data, bytes), "cudaMalloc");
+  if (!status.ok()) return status;
+  GpuMemory memory(data, bytes);
+  status = ToStatus(cudaMemsetAsync(data, 0, bytes, state_->stream), "cudaMemsetAsync");
+  if (!status.ok()) return status;
+  return memory;
+}
+
+absl::Status Gpu::ToDevice(void* to, const void* from, int64_t bytes) {
+  // From pageable memory: the driver has copied it when the call returns.
+  return ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
+                  "copy to the device");
+}
+
+absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
+  absl::Status status =
+      ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
+               "copy from the device");
+  if (!status.ok()) return status;
+  return ToStatus(cudaStreamSynchronize(state_->stream), "cudaStreamSynchronize");
+}
+
+// To cublasLt, which counts columns first, it is y^T = weight x^T.
+absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
+  const cudaDataType_t type = p.type == HalfType::kBFloat16 ? CUDA_R_16BF : CUDA_R_16F;
+  const Operation operation;
+  const Preference preference;
+  const Layout weight(type, p.in, p.out, p.in), x(type, p.in, p.rows, p.x_stride),
+      y(p.y_is_float ? CUDA_R_32F : type, p.out, p.rows, p.y_stride);
+  cublasLtMatmulHeuristicResult_t best;
+  int num_found = 0;
+  absl::Status status = ToStatus(
+      cublasLtMatmulAlgoGetHeuristic(state_->blas, operation.handle, weight.handle, x.handle,
+                                     y.handle, y.handle, preference.handle, 1, &best, &num_found),
+      "cublasLtMatmulAlgoGetHeuristic");
+  if (!status.ok()) return status;
+  const float one = 1.f, zero = 0.f;
+  return ToStatus(
+      cublasLtMatmul(state_->blas, operation.handle, &one, p.weight, weight.handle, p.x, x.handle,
+                     &zero, p.y, y.handle, p.y, y.handle, &best.algo, state_->workspace.as<void>(),
+                     kMultiplyWorkspaceBytes, state_->stream),
+      "cublasLtMatmul");
+}
+
+}  // namespace evaserve

@@ -1,0 +1,26 @@
+#include "kernels/cuda/fused.cuh"
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/launchers.h"
+
+namespace evaserve {
+
+std::string LaunchAddRmsNorm(HalfType type, const AddRmsNormArgs& args, int num_rows,
+                             void* stream) {
+  return DispatchType(type, [&](auto half) {
+    return LaunchKernel(AddRmsNormKernel<decltype(half)::value>,
+                        {num_rows, kFusedThreads, kFusedThreads / 32 * 4}, args,
+                        static_cast<GpuStream>(stream));
+  });
+}
+
+std::string LaunchSwiGlu(HalfType type, const SwiGluArgs& args, void* stream) {
+  return DispatchType(type, [&](auto half) {
+    const int64_t num_threads = int64_t{args.rows} * args.size / 8;
+    return LaunchKernel(SwiGluKernel<decltype(half)::value>,
+                        {(num_threads + kFusedThreads - 1) / kFusedThreads, kFusedThreads, 0},
+                        args, static_cast<GpuStream>(stream));
+  });
+}
+
+}  // namespace evaserve

@@ -1,0 +1,230 @@
+#include "kernels/cuda/fused.cuh"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace evaserve {
+namespace {
+
+constexpr uint16_t kPoison = 0xffff;  // NaN in both types
+constexpr int kRows = 3;
+
+// Fewer threads than a warp, more than one, all of them twice.
+constexpr int kSizes[] = {8, 264, 4096};
+
+// Rounding moves a number by half a unit in the last place at most: 2^-8 or 2^-11 of itself. The
+// rest is for float32. Below its normal numbers float16 has steps of 6e-8.
+template <HalfType kType>
+constexpr double kTolerance = kType == HalfType::kBFloat16 ? 4e-3 : 5e-4;
+constexpr double kSmallest = 3e-8;
+
+template <HalfType kType>
+void ExpectRounded(uint16_t got, double want) {
+  EXPECT_NEAR(FloatFromHalf<kType>(got), want, kTolerance<kType> * std::fabs(want) + kSmallest);
+}
+
+void Launch(int num_blocks, absl::FunctionRef<void()> kernel) {
+  const absl::Status status =
+      emulator::Launch({num_blocks, kFusedThreads, kFusedThreads * 4 / 32, 1}, kernel);
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+// Rows of normal numbers, `stride` apart, with NaN between them.
+std::vector<float> RandomRows(int size, int64_t stride, float spread, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.f, spread);
+  std::vector<float> rows(kRows * stride, std::numeric_limits<float>::quiet_NaN());
+  for (int row = 0; row < kRows; ++row) {
+    for (int i = 0; i < size; ++i) rows[row * stride + i] = normal(random);
+  }
+  return rows;
+}
+
+template <HalfType kType>
+std::vector<uint16_t> ToHalves(const std::vector<float>& from) {
+  std::vector<uint16_t> to;
+  for (const float x : from) to.push_back(HalfFromFloat<kType>(x));
+  return to;
+}
+
+template <HalfType kHalfType>
+struct OfType {
+  static constexpr HalfType kType = kHalfType;
+};
+using Types = testing::Types<OfType<HalfType::kBFloat16>, OfType<HalfType::kFloat16>>;
+
+struct TypeName {
+  template <typename Type>
+  static std::string GetName(int) {
+    return Type::kType == HalfType::kBFloat16 ? "BFloat16" : "Float16";
+  }
+};
+
+enum class NormMode { kSeparate, kInPlace, kNothingAdded };
+
+// Every stride is another one.
+template <HalfType kType>
+class NormCase {
+ public:
+  NormCase(int size, NormMode mode)
+      : size_(size),
+        mode_(mode),
+        x_(ToHalves<kType>(RandomRows(size, x_stride(), 2.f, 1))),
+        residual_(RandomRows(size, residual_stride(), 3.f, 2)),
+        weight_(RandomRows(size, size, 1.f, 3)),
+        y_(mode == NormMode::kInPlace ? x_ : std::vector<uint16_t>(kRows * (size + 24), kPoison)) {}
+
+  void Run() {
+    residual_after_ = residual_;
+    y_after_ = y_;
+    const bool in_place = mode_ == NormMode::kInPlace;
+    AddRmsNormArgs args;
+    args.x = in_place ? y_after_.data() : mode_ == NormMode::kSeparate ? x_.data() : nullptr;
+    args.x_stride = x_stride();
+    args.residual = residual_after_.data();
+    args.residual_stride = residual_stride();
+    args.weight = weight_.data();
+    args.y = y_after_.data();
+    args.y_stride = y_stride();
+    args.size = size_;
+    args.eps = kEps;
+    Launch(kRows, [&] { AddRmsNormKernel<kType>(args); });
+  }
+
+  // The residual to the bit, and nothing between rows.
+  void Check() const {
+    for (int row = 0; row < kRows; ++row) {
+      CheckResidual(row);
+      CheckResult(row);
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+
+ private:
+  static constexpr float kEps = 0.1f;  // so large that it counts
+
+  int64_t x_stride() const { return size_ + 8; }
+  int64_t residual_stride() const { return size_ + 16; }
+  int64_t y_stride() const { return mode_ == NormMode::kInPlace ? x_stride() : size_ + 24; }
+
+  void CheckResidual(int row) const {
+    for (int i = 0; i < residual_stride(); ++i) {
+      const int64_t at = row * residual_stride() + i;
+      const bool is_added = i < size_ && mode_ != NormMode::kNothingAdded;
+      const float want =
+          is_added ? residual_[at] + FloatFromHalf<kType>(x_[row * x_stride() + i]) : residual_[at];
+      EXPECT_EQ(std::bit_cast<uint32_t>(residual_after_[at]), std::bit_cast<uint32_t>(want))
+          << "row " << row << ", " << i;
+    }
+  }
+  void CheckResult(int row) const {
+    const float* const sums = &residual_after_[row * residual_stride()];
+    double squares = 0.;
+    for (int i = 0; i < size_; ++i) squares += double{sums[i]} * sums[i];
+    const double norm = std::sqrt(squares / size_ + kEps);
+    for (int i = 0; i < y_stride(); ++i) {
+      SCOPED_TRACE(testing::Message() << "row " << row << ", " << i);
+      const int64_t at = row * y_stride() + i;
+      if (i < size_) {
+        ExpectRounded<kType>(y_after_[at], sums[i] / norm * weight_[i]);
+      } else {
+        EXPECT_EQ(y_after_[at], y_[at]);
+      }
+    }
+  }
+
+  const int size_;
+  const NormMode mode_;
+  const std::vector<uint16_t> x_;
+  const std::vector<float> residual_, weight_;
+  const std::vector<uint16_t> y_;
+  std::vector<float> residual_after_;
+  std::vector<uint16_t> y_after_;
+};
+
+template <typename Type>
+class AddRmsNormTest : public testing::Test {
+ protected:
+  static void ExpectFollowsItsFormula(NormMode mode) {
+    for (const int size : kSizes) {
+      SCOPED_TRACE(testing::Message() << "size " << size);
+      NormCase<Type::kType> norm(size, mode);
+      norm.Run();
+      norm.Check();
+    }
+  }
+};
+TYPED_TEST_SUITE(AddRmsNormTest, Types, TypeName);
+
+TYPED_TEST(AddRmsNormTest, FollowsItsFormula) {
+  this->ExpectFollowsItsFormula(NormMode::kSeparate);
+}
+
+TYPED_TEST(AddRmsNormTest, MayWriteItsInput) { this->ExpectFollowsItsFormula(NormMode::kInPlace); }
+
+TYPED_TEST(AddRmsNormTest, AddsNothingIfThereIsNothing) {
+  this->ExpectFollowsItsFormula(NormMode::kNothingAdded);
+}
+
+template <HalfType kType>
+std::vector<uint16_t> RunSwiGlu(const std::vector<uint16_t>& x, int64_t x_stride, int size,
+                                int64_t y_stride) {
+  std::vector<uint16_t> y(kRows * y_stride, kPoison);
+  const SwiGluArgs args{x.data(), x_stride, y.data(), y_stride, kRows, size};
+  const int num_threads = kRows * size / 8;
+  Launch((num_threads + kFusedThreads - 1) / kFusedThreads, [&] { SwiGluKernel<kType>(args); });
+  return y;
+}
+
+template <typename Type>
+class SwiGluTest : public testing::Test {};
+TYPED_TEST_SUITE(SwiGluTest, Types, TypeName);
+
+TYPED_TEST(SwiGluTest, FollowsItsFormula) {
+  constexpr HalfType kType = TypeParam::kType;
+  for (const int size : kSizes) {
+    const int64_t x_stride = 2 * size + 24, y_stride = size + 16;
+    const auto x = ToHalves<kType>(RandomRows(2 * size, x_stride, 4.f, 1));
+    const std::vector<uint16_t> y = RunSwiGlu<kType>(x, x_stride, size, y_stride);
+    for (int row = 0; row < kRows; ++row) {
+      for (int i = 0; i < y_stride; ++i) {
+        SCOPED_TRACE(testing::Message() << "size " << size << ", row " << row << ", " << i);
+        const uint16_t got = y[row * y_stride + i];
+        if (i >= size) {
+          ASSERT_EQ(got, kPoison);
+          continue;
+        }
+        const double gate = FloatFromHalf<kType>(x[row * x_stride + i]);
+        const double up = FloatFromHalf<kType>(x[row * x_stride + size + i]);
+        ExpectRounded<kType>(got, gate / (1. + std::exp(-gate)) * up);
+      }
+    }
+  }
+}
+
+TYPED_TEST(SwiGluTest, HoldsGatesFarFromZero) {
+  constexpr HalfType kType = TypeParam::kType;
+  constexpr float kLargest = kType == HalfType::kBFloat16 ? 3e38f : 65504.f;
+  const float gates[] = {-kLargest, -6e4f, -1000.f, -100.f, -88.f, 88.f, 1000.f, kLargest};
+  std::vector<float> x;
+  for (int row = 0; row < kRows; ++row) {
+    x.insert(x.end(), std::begin(gates), std::end(gates));
+    x.insert(x.end(), 8, row - 1.f);
+  }
+  const std::vector<uint16_t> halves = ToHalves<kType>(x);
+  const std::vector<uint16_t> y = RunSwiGlu<kType>(halves, 16, 8, 8);
+  for (int i = 0; i < kRows * 8; ++i) {
+    const double gate = FloatFromHalf<kType>(halves[i / 8 * 16 + i % 8]), up = i / 8 - 1.;
+    SCOPED_TRACE(testing::Message() << "gate " << gate << ", up " << up);
+    ExpectRounded<kType>(y[i], gate / (1. + std::exp(-gate)) * up);
+  }
+}
+
+}  // namespace
+}  // namespace evaserve

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/cuda/half.h"
+
+namespace evaserve {
+
+struct GpuInfo {
+  std::string name;
+  int compute_capability = 0;  // 90 for sm_90
+  int num_multiprocessors = 0;
+  int64_t total_bytes = 0;
+};
+
+// Device memory. Outlives nothing of its Gpu.
+class GpuMemory {
+ public:
+  GpuMemory() = default;
+  GpuMemory(void* data, int64_t size) : data_(data), size_(size) {}
+  GpuMemory(GpuMemory&& other) noexcept { *this = std::move(other); }
+  GpuMemory& operator=(GpuMemory&& other) noexcept;
+  ~GpuMemory();
+
+  int64_t size() const { return size_; }  // bytes
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+// y = x weight^T: x is [rows, in], weight [out, in], both of `type`; y is [rows, out].
+struct GpuMultiplyParams {
+  HalfType type = HalfType::kBFloat16;
+  const void* x = nullptr;
+  int64_t x_stride = 0;  // elements between two rows; a multiple of 8, as are the others
+  const void* weight = nullptr;
+  void* y = nullptr;
+  int64_t y_stride = 0;
+  bool y_is_float = false;  // float32, else `type`
+  int rows = 0;
+  int in = 0;
+  int out = 0;
+};
+
+// A device with one stream, on which everything below runs in order. Which one it is, a real device
+// or the emulator, the program's libraries decide. Not thread-safe.
+//
+// Errors: ResourceExhausted if there is no memory; Internal, with the driver's words, for all else.
+// After an Internal one the device cannot be used any more.
+class Gpu {
+ public:
+  // NotFound if there is no such device, or no driver.
+  static absl::StatusOr<std::unique_ptr<Gpu>> Open(int index);
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+  ~Gpu();
+
+  const GpuInfo& info() const { return info_; }
+  // For the launchers (launchers.h).
+  void* stream() const;
+
+  // Zeros.
+  absl::StatusOr<GpuMemory> Allocate(int64_t bytes);
+
+  // `from` may change as soon as it returns.
+  absl::Status ToDevice(void* to, const void* from, int64_t bytes);
+  // Waits for all that came before.
+  absl::Status ToHost(void* to, const void* from, int64_t bytes);
+
+  absl::Status Multiply(const GpuMultiplyParams& params);
+
+ private:
+  struct State;
+
+  Gpu(GpuInfo info, std::unique_ptr<State> state);
+
+  const GpuInfo info_;
+  const std::unique_ptr<State> state_;
+};
+
+// What a launcher says, as a status.
+inline absl::Status LaunchStatus(const std::string& error) {
+  return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+}
+
+}  // namespace evaserve

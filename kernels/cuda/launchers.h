@@ -1,0 +1,51 @@
+#pragma once
+
+// One function per kernel. They check nothing; gpu.h does. All return an empty string, or what went
+// wrong, and return before the kernel has run.
+
+#include <string>
+
+#include "kernels/cuda/attend_args.h"
+#include "kernels/cuda/fused_args.h"
+#include "kernels/cuda/store_chunks_args.h"
+
+namespace evaserve {
+
+// What a kernel is compiled for.
+struct GpuShape {
+  HalfType type = HalfType::kBFloat16;
+  int head_dim = 0;
+};
+
+// Queries in a tile of each attention kernel.
+inline constexpr int kWideTileRows = 128;
+inline constexpr int kPortableTileRows = 64;
+inline constexpr int kNarrowTileRows = 16;
+
+// Bytes of zeros that LaunchAttendWide() needs.
+inline constexpr int kZeroBytes = kCudaPageSlots * 128;
+
+// For sm_90a. `num_tokens` is the number of rows of args.q, `zeros` kZeroBytes of zeros.
+struct WideLaunch {
+  int64_t num_tokens = 0;
+  const void* zeros = nullptr;
+  int num_multiprocessors = 1;
+};
+std::string LaunchAttendWide(GpuShape shape, const CudaAttendArgs& args, const WideLaunch& launch,
+                             void* stream);
+
+std::string LaunchAttendPortable(GpuShape shape, const CudaAttendArgs& args, void* stream);
+
+// `num_blocks` blocks whatever the batch is.
+std::string LaunchAttendNarrow(GpuShape shape, const NarrowAttendArgs& args, int num_blocks,
+                               void* stream);
+// Floats of a partial result of the narrow kernel.
+int NarrowPartialFloats(int head_dim);
+
+std::string LaunchStoreChunks(GpuShape shape, const StoreChunksArgs& args, void* stream);
+
+std::string LaunchAddRmsNorm(HalfType type, const AddRmsNormArgs& args, int num_rows, void* stream);
+std::string LaunchGatherRows(const GatherRowsArgs& args, int num_rows, void* stream);
+std::string LaunchSwiGlu(HalfType type, const SwiGluArgs& args, void* stream);
+
+}  // namespace evaserve
