@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 #include "kernels/worker_pool.h"
+#include "models/device.h"
 #include "models/sampler.h"
 #include "models/tokenizer.h"
 
@@ -19,6 +20,7 @@ namespace evaserve {
 struct ModelInfo {
   std::string architecture;  // "evabyte"
   DType dtype = DType::kFloat32;
+  std::string device = "cpu";  // "cuda:0 NVIDIA H200"
   int vocab_size = 0;
   int hidden_size = 0;
   int num_layers = 0;
@@ -107,14 +109,16 @@ class Model {
 
 struct LoadOptions {
   std::optional<DType> dtype = {};  // absent: what config.json says (torch_dtype)
-  int64_t state_bytes = 1ll << 30;  // memory of the state pool, touched only as it is used
+  int64_t state_bytes = 1ll << 30;  // memory of the state pool; the CPU's is touched as it is used
+  Device device = {};
 };
 
 // Loads a model directory in Hugging Face layout (config.json, model.safetensors or shards with an
 // index, generation_config.json). `pool` runs the model's kernels and must outlive it.
 //
 // Errors name the file and the tensor or key: NotFound for a missing file, InvalidArgument for one
-// that is malformed or does not fit the config, Unimplemented for an unknown architecture.
+// that is malformed, does not fit the config or is not for the device, Unimplemented for an unknown
+// architecture or a device that this build does not know.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& directory,
                                                  const LoadOptions& options, WorkerPool& pool);
 

@@ -13,6 +13,7 @@ namespace {
 // How the values look that CLI11 has no type for.
 struct TextValues {
   std::vector<std::string> models;
+  std::string device = "auto";
   std::string dtype = "auto";
   int64_t drain_timeout_s = 0;
   std::string log_level = "info";
@@ -34,6 +35,11 @@ CLI::Option* Add(CLI::App& app, const std::string& name, T& value, const char* h
       ->capture_default_str();
 }
 
+// Empty, or what is wrong.
+std::string IsDevice(const std::string& text) {
+  return std::string(ParseDevice(text).status().message());
+}
+
 void DeclareOptions(CLI::App& app, Config& config, TextValues& text) {
   text.drain_timeout_s = config.drain_timeout.count();
 
@@ -45,6 +51,10 @@ void DeclareOptions(CLI::App& app, Config& config, TextValues& text) {
       "HOST:PORT for /metrics, /healthz and /readyz; empty or \"off\": none");
   Add(app, "threads", config.threads, "Threads for each model's kernels; 0: one a core")
       ->check(CLI::Range(0, 1024));
+  Add(app, "device", text.device,
+      "Where models run: cpu, cuda:N, or auto: the first CUDA device that takes the model, else "
+      "cpu")
+      ->check(IsDevice);
   Add(app, "dtype", text.dtype, "Weights: auto (config.json decides), float32 or bfloat16")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   Add(app, "state-memory-mb", config.state_memory_mb, "Memory for each model's sequences, MiB")
@@ -103,6 +113,7 @@ void ReadTextValues(const TextValues& text, Config& config) {
   }
   // An empty value cannot be written as --metrics-address=.
   if (config.metrics_address == "off") config.metrics_address.clear();
+  config.device = *ParseDevice(text.device);
   config.dtype = kDTypes.at(text.dtype);
   config.drain_timeout = std::chrono::seconds(text.drain_timeout_s);
   config.log_level = spdlog::level::from_str(text.log_level);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/dtype.h"
+#include "models/device.h"
 #include "server/log.h"
 
 namespace evaserve {
@@ -30,9 +31,11 @@ struct Config {
 
   // Threads for the kernels of each model; 0 means one for each core that the process may use.
   int threads = 0;
+  // Where models run.
+  Device device{Device::Kind::kAuto};
   // What weights are kept in; absent: what the model's config.json says.
   std::optional<DType> dtype;
-  // Memory for the sequences of each model, in MiB. Taken only as it is used.
+  // Memory for the sequences of each model, in MiB. Of the CPU's it is taken as it is used.
   int64_t state_memory_mb = 1024;
 
   // Tokens in one step over all sequences of a model: bounds how long a prompt can hold up the

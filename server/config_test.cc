@@ -50,15 +50,16 @@ TEST(ConfigTest, AModelMayBeGivenAName) {
 TEST(ConfigTest, TakesEveryOption) {
   const auto parsed =
       Parse({"--model=m=/x", "--address=127.0.0.1:1", "--metrics-address=off", "--threads=3",
-             "--dtype=bfloat16", "--state-memory-mb=5", "--max-batch-tokens=6", "--max-running=7",
-             "--max-waiting=8", "--max-message-mb=9", "--drain-timeout-s=10", "--log-level=debug",
-             "--log-format=json"});
+             "--device=cuda:1", "--dtype=bfloat16", "--state-memory-mb=5", "--max-batch-tokens=6",
+             "--max-running=7", "--max-waiting=8", "--max-message-mb=9", "--drain-timeout-s=10",
+             "--log-level=debug", "--log-format=json"});
 
   ASSERT_TRUE(parsed.config) << parsed.message;
   const Config& config = *parsed.config;
   EXPECT_EQ(config.address, "127.0.0.1:1");
   EXPECT_EQ(config.metrics_address, "");
   EXPECT_EQ(config.threads, 3);
+  EXPECT_EQ(Name(config.device), "cuda:1");
   EXPECT_EQ(config.dtype, DType::kBFloat16);
   EXPECT_EQ(config.state_memory_mb, 5);
   EXPECT_EQ(config.max_batch_tokens, 6);
@@ -150,6 +151,7 @@ const BadArgument kBadArguments[] = {
     {"EmptyDirectory", {"--model", "a="}, {"--model", "NAME=DIR"}},
     {"SameName", {"--model", "/x/a", "--model", "/y/a"}, {"--model", "'a'"}},
     {"Threads", {"--model=m", "--threads=-1"}, {"--threads", "0", "1024"}},
+    {"Device", {"--model=m", "--device=tpu"}, {"--device", "tpu", "cuda:N"}},
     {"Dtype", {"--model=m", "--dtype=int4"}, {"--dtype", "int4", "bfloat16"}},
     {"NoMemory", {"--model=m", "--state-memory-mb=0"}, {"--state-memory-mb", "1"}},
     {"NotANumber", {"--model=m", "--max-running=many"}, {"--max-running", "many"}},

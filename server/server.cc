@@ -24,6 +24,7 @@ ModelRepository::Options RepositoryOptions(const Config& config) {
   options.engine.max_batch_tokens = config.max_batch_tokens;
   options.engine.max_running = config.max_running;
   options.engine.max_waiting = config.max_waiting;
+  options.load.device = config.device;
   options.load.dtype = config.dtype;
   options.load.state_bytes = config.state_memory_mb << 20;
   const int num_cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -41,6 +42,14 @@ GrpcServerOptions RpcOptions(const Config& config) {
 std::string WithPort(const std::string& address, int port) {
   if (address.empty()) return "off";
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
+}
+
+void LogLoaded(const std::string& name, const ModelInfo& info) {
+  LogEvent(spdlog::level::info, "loaded",
+           {{"model", name},
+            {"device", info.device},
+            {"dtype", std::string(Name(info.dtype))},
+            {"weights_mb", info.weight_bytes >> 20}});
 }
 
 }  // namespace
@@ -92,7 +101,10 @@ absl::Status Server::Parts::Listen() {
 absl::Status Server::Parts::LoadModels() {
   for (const ModelSpec& model : config.models) {
     const absl::Status status = models.Load(model.name, model.directory);
-    if (status.ok()) continue;
+    if (status.ok()) {
+      LogLoaded(model.name, (*models.Find(model.name))->info());
+      continue;
+    }
     return absl::Status(status.code(),
                         absl::StrCat("model '", model.name, "' in ", model.directory.string(), ": ",
                                      status.message()));

@@ -1,5 +1,4 @@
 #include "kernels/cuda/attend_narrow.cuh"
-
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
 

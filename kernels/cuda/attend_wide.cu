@@ -1,7 +1,6 @@
-#include "kernels/cuda/attend_wide.cuh"
-
 #include <algorithm>
 
+#include "kernels/cuda/attend_wide.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
 
@@ -17,8 +16,8 @@ std::string LaunchAttendWide(GpuShape shape, const CudaAttendArgs& args, const W
     wide.attend = args;
     wide.zeros = launch.zeros;
     const std::string error =
-        MakeTensorMap({args.q, int64_t{args.num_heads} * kHeadDim, launch.num_tokens,
-                       args.q_stride, Shape::Image::kBlockColumns, Shape::kRows},
+        MakeTensorMap({args.q, int64_t{args.num_heads} * kHeadDim, launch.num_tokens, args.q_stride,
+                       Shape::Image::kBlockColumns, Shape::kRows},
                       &wide.q);
     if (!error.empty()) return error;
     const int64_t num_work = int64_t{args.num_tiles} * args.num_heads;

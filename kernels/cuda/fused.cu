@@ -1,5 +1,4 @@
 #include "kernels/cuda/fused.cuh"
-
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
 
@@ -18,8 +17,8 @@ std::string LaunchSwiGlu(HalfType type, const SwiGluArgs& args, void* stream) {
   return DispatchType(type, [&](auto half) {
     const int64_t num_threads = int64_t{args.rows} * args.size / 8;
     return LaunchKernel(SwiGluKernel<decltype(half)::value>,
-                        {(num_threads + kFusedThreads - 1) / kFusedThreads, kFusedThreads, 0},
-                        args, static_cast<GpuStream>(stream));
+                        {(num_threads + kFusedThreads - 1) / kFusedThreads, kFusedThreads, 0}, args,
+                        static_cast<GpuStream>(stream));
   });
 }
 

@@ -1,5 +1,4 @@
 #include "kernels/cuda/gather_rows.cuh"
-
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
 

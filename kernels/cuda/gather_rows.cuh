@@ -17,10 +17,9 @@ struct alignas(16) Bytes16 {
 EVASERVE_KERNEL(kGatherThreads, 1)
 GatherRowsKernel(const EVASERVE_GRID_CONSTANT GatherRowsArgs args) {
   const int64_t row = ptx::BlockIndex(), size = args.row_bytes / 16;
-  const auto* const from = reinterpret_cast<const Bytes16*>(
-      static_cast<const char*>(args.from) + args.rows[row] * args.row_bytes);
-  auto* const to =
-      reinterpret_cast<Bytes16*>(static_cast<char*>(args.to) + row * args.row_bytes);
+  const auto* const from = reinterpret_cast<const Bytes16*>(static_cast<const char*>(args.from) +
+                                                            args.rows[row] * args.row_bytes);
+  auto* const to = reinterpret_cast<Bytes16*>(static_cast<char*>(args.to) + row * args.row_bytes);
   for (int64_t i = ptx::ThreadIndex(); i < size; i += kGatherThreads) to[i] = from[i];
 }
 

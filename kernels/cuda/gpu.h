@@ -11,6 +11,7 @@
 namespace evaserve {
 
 struct GpuInfo {
+  int index = 0;
   std::string name;
   int compute_capability = 0;  // 90 for sm_90
   int num_multiprocessors = 0;

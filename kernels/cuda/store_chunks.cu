@@ -1,7 +1,6 @@
-#include "kernels/cuda/store_chunks.cuh"
-
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/store_chunks.cuh"
 
 namespace evaserve {
 

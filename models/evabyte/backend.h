@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,6 +17,8 @@ namespace evaserve {
 class EvaByteBackend {
  public:
   virtual ~EvaByteBackend() = default;
+
+  virtual std::string device() const = 0;  // see ModelInfo
 
   // Of the pages that batches name.
   virtual PageAllocator& pages() = 0;

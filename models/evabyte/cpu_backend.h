@@ -18,6 +18,7 @@ class EvaByteCpu final : public EvaByteBackend {
   EvaByteCpu(const EvaByteConfig& config, EvaByteWeights weights, std::unique_ptr<PagePool> pages,
              WorkerPool& workers);
 
+  std::string device() const override { return "cpu"; }
   PageAllocator& pages() override { return pages_->allocator(); }
   bool summarizes_early() const override { return false; }
   int64_t num_parameters() const override { return weights_.num_parameters; }

@@ -76,6 +76,10 @@ EvaByteCuda::EvaByteCuda(const EvaByteConfig& config, std::unique_ptr<Gpu> gpu, 
              .scale = 1.f / std::sqrt(static_cast<float>(config.head_dim()))},
             *gpu_) {}
 
+std::string EvaByteCuda::device() const {
+  return absl::StrCat("cuda:", gpu_->info().index, " ", gpu_->info().name);
+}
+
 absl::Status EvaByteCuda::MakeState(int num_pages) {
   absl::Status status = Grow(*gpu_, num_pages * PageBytes(config_) * config_.num_layers, pool_);
   if (!status.ok()) return status;

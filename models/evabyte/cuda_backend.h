@@ -25,6 +25,7 @@ class EvaByteCuda final : public EvaByteBackend {
                                                              int64_t state_bytes,
                                                              std::unique_ptr<Gpu> gpu);
 
+  std::string device() const override;
   PageAllocator& pages() override { return pages_; }
   bool summarizes_early() const override { return true; }
   int64_t num_parameters() const override { return weights_.num_parameters; }

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "models/evabyte/cpu_backend.h"
 #include "models/io/checkpoint.h"
 
 namespace evaserve {
@@ -19,6 +18,7 @@ ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteBackend& backend,
                  SamplingParams default_sampling) {
   return {.architecture = "evabyte",
           .dtype = config.dtype,
+          .device = backend.device(),
           .vocab_size = config.vocab_size,
           .hidden_size = config.hidden_size,
           .num_layers = config.num_layers,
@@ -37,19 +37,6 @@ ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteBackend& backend,
 absl::Status FailedStep(const absl::Status& status) {
   if (absl::IsResourceExhausted(status)) return status;
   return absl::InternalError(status.message());
-}
-
-absl::StatusOr<std::unique_ptr<EvaByteBackend>> MakeCpuBackend(const EvaByteConfig& config,
-                                                               EvaByteTensors tensors,
-                                                               const LoadOptions& options,
-                                                               WorkerPool& workers) {
-  absl::StatusOr<std::unique_ptr<PagePool>> pages =
-      PagePool::Create({.layout = {config.dtype, config.num_heads, config.head_dim()},
-                        .num_layers = config.num_layers,
-                        .state_bytes = options.state_bytes});
-  if (!pages.ok()) return pages.status();
-  return std::make_unique<EvaByteCpu>(config, PackEvaByteWeights(std::move(tensors), config.dtype),
-                                      *std::move(pages), workers);
 }
 
 }  // namespace
@@ -116,16 +103,6 @@ absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::p
   if (!backend.ok()) return backend.status();
   return std::make_unique<EvaByteModel>(*std::move(config), generation->sampling,
                                         *std::move(backend));
-}
-
-absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::path& directory,
-                                                        const nlohmann::json& json,
-                                                        const LoadOptions& options,
-                                                        WorkerPool& workers) {
-  return LoadEvaByteModel(directory, json, options,
-                          [&](const EvaByteConfig& config, EvaByteTensors tensors) {
-                            return MakeCpuBackend(config, std::move(tensors), options, workers);
-                          });
 }
 
 }  // namespace evaserve

@@ -73,6 +73,10 @@ struct Gpu::State {
     if (blas != nullptr) cublasLtDestroy(blas);
     if (stream != nullptr) cudaStreamDestroy(stream);
   }
+  // A thread's calls go to its current device, and the engine's thread is not the loader's.
+  void MakeCurrent() const { cudaSetDevice(index); }
+
+  int index = 0;
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   GpuMemory workspace;
@@ -95,10 +99,11 @@ absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
     status = ToStatus(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   }
   auto state = std::make_unique<State>();
+  state->index = index;
   if (status.ok()) status = ToStatus(cudaStreamCreate(&state->stream), "cudaStreamCreate");
   if (status.ok()) status = ToStatus(cublasLtCreate(&state->blas), "cublasLtCreate");
   if (!status.ok()) return status;
-  GpuInfo info{properties.name, properties.major * 10 + properties.minor,
+  GpuInfo info{index, properties.name, properties.major * 10 + properties.minor,
                properties.multiProcessorCount, static_cast<int64_t>(properties.totalGlobalMem)};
   std::unique_ptr<Gpu> gpu(new Gpu(std::move(info), std::move(state)));
   absl::StatusOr<GpuMemory> workspace = gpu->Allocate(kMultiplyWorkspaceBytes);
@@ -110,6 +115,7 @@ absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
 void* Gpu::stream() const { return state_->stream; }
 
 absl::StatusOr<GpuMemory> Gpu::Allocate(int64_t bytes) {
+  state_->MakeCurrent();
   void* data = nullptr;
   absl::Status status = ToStatus(cudaMalloc(&data, bytes), "cudaMalloc");
   if (!status.ok()) return status;
@@ -120,6 +126,7 @@ absl::StatusOr<GpuMemory> Gpu::Allocate(int64_t bytes) {
 }
 
 absl::Status Gpu::ToDevice(void* to, const void* from, int64_t bytes) {
+  state_->MakeCurrent();
   // From pageable memory: the driver has copied it when the call returns.
   return ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
                   "copy to the device");

@@ -59,7 +59,7 @@ Gpu::~Gpu() = default;
 
 absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
   if (index != 0) return absl::NotFoundError(absl::StrCat("there is no device ", index));
-  GpuInfo info{"emulated", next_gpu.compute_capability, next_gpu.num_multiprocessors,
+  GpuInfo info{index, "emulated", next_gpu.compute_capability, next_gpu.num_multiprocessors,
                next_gpu.total_bytes};
   return std::unique_ptr<Gpu>(new Gpu(std::move(info), std::make_unique<State>()));
 }

@@ -191,7 +191,7 @@ AttendCase::Error AttendCase::Compare() const {
   Error error{std::sqrt(difference / size), 0.};
   for (size_t i = 0; i < lse.size(); ++i) {
     const double e = std::fabs(lse_[i] - lse[i]);
-    error.lse = e <= error.lse ? error.lse : e;
+    if (std::isnan(e) || e > error.lse) error.lse = e;
   }
   return error;
 }
