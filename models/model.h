@@ -97,13 +97,14 @@ class Model {
 
   // Advances every sequence by its tokens. Results are in the order of `items`.
   //
-  // Sequences do not influence each other: running one alone gives the same results, to the bit, as
-  // running it in a batch, and a prompt in pieces the same as token by token within the tolerance
-  // in docs/numerics.md.
+  // Sequences do not influence each other: running one alone gives the same results as running it
+  // in a batch (on the CPU to the bit, on a device within rounding), and a prompt in pieces the same
+  // as token by token within the tolerance in docs/numerics.md.
   //
   // Errors: InvalidArgument for a token outside [0, vocab_size), a step across a boundary, a
   // sequence past max_seq_len, or the same sequence twice; FailedPrecondition without a
-  // reservation. After any error the sequences are unchanged.
+  // reservation; ResourceExhausted if memory for the step is missing; Unavailable if the device is
+  // lost, and with it the model. After any error the sequences are unchanged.
   virtual absl::StatusOr<std::vector<StepResult>> Step(std::span<const StepItem> items) = 0;
 };
 

@@ -16,12 +16,13 @@ int main(int argc, char** argv) {
   evaserve::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   evaserve::Termination termination;
 
-  auto server = evaserve::Server::Start(*parsed.config);
+  auto server = evaserve::Server::Start(*parsed.config, evaserve::LoadModel,
+                                        [&termination] { termination.Request(); });
   if (!server.ok()) {
     spdlog::critical("cannot start: {}", std::string(server.status().message()));
     return 1;
   }
   termination.Wait();
   (*server)->Shutdown();
-  return 0;
+  return (*server)->has_failed() ? 1 : 0;
 }

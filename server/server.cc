@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <utility>
 
@@ -56,8 +57,10 @@ void LogLoaded(const std::string& name, const ModelInfo& info) {
 
 // In the order of their dependence: each part uses only those above it.
 struct Server::Parts {
-  Parts(const Config& config, ModelLoader load_model)
-      : config(config), models(MakeOptions(std::move(load_model))) {}
+  Parts(const Config& config, ModelLoader load_model, std::function<void()> on_failure)
+      : config(config),
+        on_failure(std::move(on_failure)),
+        models(MakeOptions(std::move(load_model))) {}
 
   ModelRepository::Options MakeOptions(ModelLoader load_model) {
     ModelRepository::Options options = RepositoryOptions(config);
@@ -69,13 +72,19 @@ struct Server::Parts {
       metrics.SetModelReady(status.name, status.state == ModelState::kReady);
       grpc->SetModelServing(status.name, status.state == ModelState::kReady);
     };
+    options.on_lost = [this](const std::string& model, const absl::Status& status) {
+      Fail(model, status);
+    };
     return options;
   }
 
+  void Fail(const std::string& model, const absl::Status& status);
   absl::Status Listen();
   absl::Status LoadModels();
 
   const Config config;
+  const std::function<void()> on_failure;
+  std::atomic<bool> has_failed{false};
   Metrics metrics{EVASERVE_VERSION};
   ServingState state;
   RequestLog log{metrics};
@@ -83,6 +92,15 @@ struct Server::Parts {
   std::unique_ptr<GrpcServer> grpc;
   std::unique_ptr<MetricsServer> http;
 };
+
+void Server::Parts::Fail(const std::string& model, const absl::Status& status) {
+  if (has_failed.exchange(true)) return;
+  LogEvent(spdlog::level::critical, "model lost",
+           {{"model", model}, {"reason", std::string(status.message())}});
+  state.SetDraining();
+  grpc->SetNotServingForGood();
+  on_failure();
+}
 
 absl::Status Server::Parts::Listen() {
   auto listening = GrpcServer::Start(RpcOptions(config), models, state, log);
@@ -112,10 +130,10 @@ absl::Status Server::Parts::LoadModels() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
-                                                      ModelLoader load_model) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, ModelLoader load_model,
+                                                      std::function<void()> on_failure) {
   const TimePoint start = Clock::now();
-  auto parts = std::make_unique<Parts>(config, std::move(load_model));
+  auto parts = std::make_unique<Parts>(config, std::move(load_model), std::move(on_failure));
   if (absl::Status status = parts->Listen(); !status.ok()) return status;
   if (absl::Status status = parts->LoadModels(); !status.ok()) return status;
   parts->state.SetServing();
@@ -141,6 +159,8 @@ Server::~Server() = default;
 int Server::grpc_port() const { return parts_->grpc->port(); }
 
 int Server::metrics_port() const { return parts_->http == nullptr ? 0 : parts_->http->port(); }
+
+bool Server::has_failed() const { return parts_->has_failed; }
 
 void Server::Shutdown() {
   const TimePoint deadline = Clock::now() + parts_->config.drain_timeout;

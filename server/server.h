@@ -19,10 +19,14 @@ class Server {
   // Listens first, so that a taken port shows at once and probes get an answer, then loads every
   // model of `config`, then is ready. The log is the caller's business.
   //
+  // If a model's device is lost later, health turns to NOT_SERVING for good and on_failure is
+  // called, on any thread: then the process should end, and another one begin.
+  //
   // Errors: Unavailable for an address that cannot be listened on; LoadModel()'s, naming the model,
   // if one cannot be loaded.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config,
-                                                       ModelLoader load_model = LoadModel);
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const Config& config, ModelLoader load_model = LoadModel,
+      std::function<void()> on_failure = [] {});
 
   // Ends what is in flight with Unavailable.
   ~Server();
@@ -36,6 +40,9 @@ class Server {
   // Sets health to NOT_SERVING, refuses new requests with Unavailable, lets those in flight go on
   // for config.drain_timeout, then cancels the rest. Returns when nothing is in flight.
   void Shutdown();
+
+  // A model's device was lost.
+  bool has_failed() const;
 
  private:
   struct Parts;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -165,6 +166,24 @@ TEST(ServerTest, ClientsThatVanishLeaveNothingBehind) {
   // gRPC's own pools, the client's too, grow and shrink by a few threads.
   EXPECT_LE(server.MetricValue("process_threads"), threads + 20);
   EXPECT_TRUE(GenerateOne(server).ok());
+}
+
+// A lost device fails every request of its model, and no other process would serve them.
+TEST(ServerTest, ALostDeviceEndsTheService) {
+  std::atomic<int> num_failures = 0;
+  FakeModelServer server({.on_failure = [&] { ++num_failures; }});
+  server.control().FailIf(
+      [](std::span<const TokenId>) { return absl::UnavailableError("the device is lost: boom"); });
+
+  const grpc::Status status = GenerateOne(server);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(status.error_message(), "the device is lost: boom");
+  EXPECT_EQ(num_failures, 1);
+  EXPECT_TRUE(server.server().has_failed());
+  EXPECT_THAT(server.Get("/readyz"), StartsWith("503"));
+  EXPECT_EQ(GenerateOne(server).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(num_failures, 1);
 }
 
 }  // namespace

@@ -39,6 +39,11 @@ void Termination::Wait() {
   mutex_.Await(absl::Condition(&requested_));
 }
 
+void Termination::Request() {
+  absl::MutexLock lock(&mutex_);
+  requested_ = true;
+}
+
 void Termination::Listen() {
   pthread_setname_np(pthread_self(), "eva-signals");
   const sigset_t signals = EndingSignals();

@@ -18,8 +18,11 @@ class Termination {
   Termination(const Termination&) = delete;
   Termination& operator=(const Termination&) = delete;
 
-  // Returns after the first signal.
+  // Returns after the first signal or request.
   void Wait();
+
+  // As a signal does. Thread-safe.
+  void Request();
 
  private:
   void Listen();

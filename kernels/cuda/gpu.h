@@ -55,8 +55,8 @@ struct GpuMultiplyParams {
 // A device with one stream, on which everything below runs in order. Which one it is, a real device
 // or the emulator, the program's libraries decide. Not thread-safe.
 //
-// Errors: ResourceExhausted if there is no memory; Internal, with the driver's words, for all else.
-// After an Internal one the device cannot be used any more.
+// Errors: ResourceExhausted if there is no memory; Unavailable, with the driver's words, for all
+// else: then the device is lost to this process.
 class Gpu {
  public:
   // NotFound if there is no such device, or no driver.
@@ -88,9 +88,9 @@ class Gpu {
   const std::unique_ptr<State> state_;
 };
 
-// What a launcher says, as a status.
+// What a launcher or the driver says, as a status.
 inline absl::Status LaunchStatus(const std::string& error) {
-  return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+  return error.empty() ? absl::OkStatus() : absl::UnavailableError("the device is lost: " + error);
 }
 
 }  // namespace evaserve

@@ -33,9 +33,10 @@ ModelInfo InfoOf(const EvaByteConfig& config, const EvaByteBackend& backend,
           .default_sampling = std::move(default_sampling)};
 }
 
-// The step was checked, so what else fails than memory is a bug of ours and none of the caller's.
+// The step was checked, so what else fails than memory or the device is a bug of ours and none of
+// the caller's.
 absl::Status FailedStep(const absl::Status& status) {
-  if (absl::IsResourceExhausted(status)) return status;
+  if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) return status;
   return absl::InternalError(status.message());
 }
 

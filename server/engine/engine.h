@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,8 @@ struct EngineOptions {
   int max_waiting = 1024;
   // Tokens of their prompts.
   int64_t max_waiting_tokens = 16 << 20;
+  // Called on the engine's thread when the model's device is lost: nothing will run any more.
+  std::function<void(const absl::Status&)> on_model_lost = [](const absl::Status&) {};
 };
 
 // The caller's grip on a request in flight. Thread-safe; outliving the engine is allowed.

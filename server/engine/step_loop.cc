@@ -10,6 +10,7 @@ namespace evaserve {
 StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& observer,
                    Mailbox& mailbox)
     : model_(model),
+      on_model_lost_(options.on_model_lost),
       observer_(observer),
       mailbox_(mailbox),
       scheduler_({.max_batch_tokens = options.max_batch_tokens,
@@ -32,10 +33,7 @@ void StepLoop::Run() {
     Publish();
     is_busy = RunStep(now);
   }
-  while (!requests_.empty()) {
-    End(requests_.begin()->first, absl::UnavailableError("the server is shutting down"),
-        Clock::now());
-  }
+  EndAll(absl::UnavailableError("the server is shutting down"));
   Publish();
 }
 
@@ -85,6 +83,8 @@ bool StepLoop::RunStep(TimePoint now) {
     for (size_t i = 0; i < batch_.size(); ++i) {
       TakeResult(*batch_[i], std::move((*results)[i]), end);
     }
+  } else if (absl::IsUnavailable(results.status())) {
+    LoseModel(results.status());
   } else {
     StepOneByOne(results.status());
   }
@@ -124,6 +124,15 @@ void StepLoop::StepOneByOne(const absl::Status& status) {
       End(batch_[i]->id(), result.status(), Clock::now());
     }
   }
+}
+
+void StepLoop::LoseModel(const absl::Status& status) {
+  on_model_lost_(status);  // first, so that nobody is sent here again
+  EndAll(status);
+}
+
+void StepLoop::EndAll(const absl::Status& status) {
+  while (!requests_.empty()) End(requests_.begin()->first, status, Clock::now());
 }
 
 void StepLoop::TakeResult(ActiveRequest& request, StepResult result, TimePoint now) {

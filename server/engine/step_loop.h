@@ -38,14 +38,17 @@ class StepLoop {
   bool RunStep(TimePoint now);
   void GatherItems(std::span<const StepPiece> pieces, TimePoint now);
   void StepOneByOne(const absl::Status& status);
+  void LoseModel(const absl::Status& status);
   void TakeResult(ActiveRequest& request, StepResult result, TimePoint now);
 
   // What goes out.
   void End(RequestId id, absl::Status status, TimePoint now);
+  void EndAll(const absl::Status& status);
   void Publish();
   EngineState CurrentState() const;
 
   Model& model_;
+  const std::function<void(const absl::Status&)> on_model_lost_;
   EngineObserver& observer_;
   Mailbox& mailbox_;
   Scheduler scheduler_;

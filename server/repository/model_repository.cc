@@ -33,7 +33,11 @@ absl::StatusOr<std::shared_ptr<Engine>> ModelRepository::MakeEngine(
       options_.load_model(directory, options_.load, loaded->pool);
   if (!model.ok()) return model.status();
   loaded->observer = options_.make_observer(name);
-  loaded->engine = std::make_unique<Engine>(*std::move(model), options_.engine, *loaded->observer);
+  EngineOptions engine = options_.engine;
+  engine.on_model_lost = [name, on_lost = options_.on_lost](const absl::Status& status) {
+    on_lost(name, status);
+  };
+  loaded->engine = std::make_unique<Engine>(*std::move(model), engine, *loaded->observer);
   return std::shared_ptr<Engine>(loaded, loaded->engine.get());
 }
 

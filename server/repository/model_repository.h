@@ -43,6 +43,9 @@ class ModelRepository {
     std::function<std::unique_ptr<EngineObserver>(const std::string& model)> make_observer;
     // Told of every change, on the thread that loads.
     std::function<void(const ModelStatus&)> on_change = [](const ModelStatus&) {};
+    // Told, on the engine's thread, that a model's device is lost.
+    std::function<void(const std::string& model, const absl::Status&)> on_lost =
+        [](const std::string&, const absl::Status&) {};
     // Replaced in tests.
     std::function<absl::StatusOr<std::unique_ptr<Model>>(const std::filesystem::path& directory,
                                                          const LoadOptions&, WorkerPool&)>

@@ -24,7 +24,8 @@ FakeModelServer::FakeModelServer(Options options) {
   options.config.metrics_address = "127.0.0.1:0";
   auto server = Server::Start(
       options.config,
-      [&model](auto&&...) -> absl::StatusOr<std::unique_ptr<Model>> { return std::move(model); });
+      [&model](auto&&...) -> absl::StatusOr<std::unique_ptr<Model>> { return std::move(model); },
+      options.on_failure);
   EXPECT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);
   const auto channel = Connect();

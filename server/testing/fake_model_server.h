@@ -2,6 +2,7 @@
 
 #include <grpcpp/channel.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,7 @@ class FakeModelServer {
   struct Options {
     FakeModel::Options model{};
     Config config{};
+    std::function<void()> on_failure = [] {};
   };
 
   FakeModelServer() : FakeModelServer(Options()) {}

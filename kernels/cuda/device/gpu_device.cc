@@ -15,14 +15,14 @@ constexpr int64_t kMultiplyWorkspaceBytes = int64_t{32} << 20;
 absl::Status ToStatus(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return absl::OkStatus();
   const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
-  if (error != cudaErrorMemoryAllocation) return absl::InternalError(message);
+  if (error != cudaErrorMemoryAllocation) return LaunchStatus(message);
   cudaGetLastError();  // this one leaves the device usable
   return absl::ResourceExhaustedError(message);
 }
 
 absl::Status ToStatus(cublasStatus_t error, const char* what) {
   if (error == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat(what, ": ", cublasLtGetStatusString(error)));
+  return LaunchStatus(absl::StrCat(what, ": ", cublasLtGetStatusString(error)));
 }
 
 struct Layout {
