@@ -98,8 +98,8 @@ class Model {
   // Advances every sequence by its tokens. Results are in the order of `items`.
   //
   // Sequences do not influence each other: running one alone gives the same results as running it
-  // in a batch (on the CPU to the bit, on a device within rounding), and a prompt in pieces the same
-  // as token by token within the tolerance in docs/numerics.md.
+  // in a batch (on the CPU to the bit, on a device within rounding), and a prompt in pieces the
+  // same as token by token within the tolerance in docs/numerics.md.
   //
   // Errors: InvalidArgument for a token outside [0, vocab_size), a step across a boundary, a
   // sequence past max_seq_len, or the same sequence twice; FailedPrecondition without a
