@@ -2,7 +2,8 @@
 # Installs what evaserve needs on Debian 12 or Ubuntu 24.04. Does nothing the second time.
 #
 #   scripts/setup.sh          to build and run: compilers, gRPC and the other libraries
-#   scripts/setup.sh --test   also what the tests need: LibTorch, Python clients, style checkers
+#   scripts/setup.sh --test   also what tests need: LibTorch, nvcc, Python clients, style checkers
+#   scripts/setup.sh --cuda   also what EVASERVE_CUDA needs: nvcc and cuBLASLt
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,18 +34,24 @@ install_packages() {
 done_already() { [ -f "$1" ] && [ "$(cat "$1")" = "$(cat "${@:2}" | sha256sum)" ]; }
 mark_done() { cat "${@:2}" | sha256sum > "$1"; }
 
-install_libtorch() {
-  local requirements=scripts/requirements-libtorch.txt stamp=.deps/libtorch.stamp machine
-  done_already $stamp $requirements && return
+# install_wheels NAME FOLDER: unpacks what scripts/requirements-NAME.txt lists
+install_wheels() {
+  local requirements=scripts/requirements-$1.txt folder=.deps/$2 stamp=.deps/$1.stamp machine
+  done_already "$stamp" "$requirements" && return
   machine=$(uname -m)
-  rm -rf .deps/site
+  rm -rf "$folder"
   # The C++ parts are the same for every Python, so the wheel is always that of one version.
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --require-hashes --no-deps --only-binary=:all: --python-version 3.11 --implementation cp \
-    --platform "manylinux_2_28_$machine" --platform "manylinux_2_25_$machine" \
-    --platform "manylinux2014_$machine" --platform "manylinux_2_17_$machine" \
-    --target .deps/site --requirement $requirements
-  mark_done $stamp $requirements
+    --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" \
+    --platform "manylinux_2_25_$machine" --platform "manylinux2014_$machine" \
+    --platform "manylinux_2_17_$machine" --target "$folder" --requirement "$requirements"
+  mark_done "$stamp" "$requirements"
+}
+
+install_nvcc() {
+  install_wheels cuda cuda
+  ln -sfn lib .deps/cuda/nvidia/cu13/lib64  # where nvcc looks for libraries
 }
 
 install_python_clients() {
@@ -57,8 +64,23 @@ install_python_clients() {
 }
 
 install_packages "${build_packages[@]}"
-if [ "${1:-}" = --test ]; then
-  install_packages "${test_packages[@]}"
-  install_libtorch
-  install_python_clients
-fi
+for wanted in "$@"; do
+  case $wanted in
+    --test)
+      install_packages "${test_packages[@]}"
+      install_wheels libtorch site
+      install_nvcc
+      install_wheels cutlass cutlass
+      install_python_clients
+      ;;
+    --cuda)
+      install_packages python3-pip
+      install_nvcc
+      install_wheels cublas cublas
+      ;;
+    *)
+      echo "setup.sh knows --test and --cuda, not $wanted" >&2
+      exit 2
+      ;;
+  esac
+done

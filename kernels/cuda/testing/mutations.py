@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Breaks the attention kernels, one place at a time, and fails if their tests do not notice.
+
+Not here is what the emulator does not model and so cannot notice: fences, waits of a warp's lanes
+for each other before an instruction of the whole warp, and what blocks do to each other when they
+run at once. Nor what changes the time alone, such as the turns at the tensor cores.
+"""
+
+import argparse
+import concurrent.futures
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+FOLDER = "kernels/cuda"
+RUN_SECONDS = 60  # a test that hangs has noticed
+
+
+class Mutation(NamedTuple):
+    name: str
+    file: str
+    before: str  # occurs once in the file
+    after: str
+    test: str  # its source is TEST_test.cc
+    filter: str = "*"  # of the tests, one of which must fail
+
+
+def wide(name: str, before: str, after: str = "", filter: str = "*") -> Mutation:
+    return Mutation(name, "attend_wide.cuh", before, after, "attend_wide", filter)
+
+
+def narrow(name: str, before: str, after: str = "", filter: str = "*") -> Mutation:
+    return Mutation(name, "attend_narrow.cuh", before, after, "attend_narrow", filter)
+
+
+def portable(name: str, before: str, after: str = "", filter: str = "*") -> Mutation:
+    return Mutation(name, "attend_portable.cuh", before, after, "attend_portable", filter)
+
+
+def mask(name: str, before: str, after: str, filter: str = "*") -> list[Mutation]:
+    """Of what all kernels share: the tests of each must notice."""
+    tests = ("attend_wide", "attend_narrow", "attend_portable")
+    return [Mutation(name, "attend_args.h", before, after, test, filter) for test in tests]
+
+
+TREE, NORMALISER, COUNTERS = "*Tree*", "*Normaliser*", "*Counters*"
+
+MUTATIONS = [
+    # What waits for what.
+    wide("barriers used before they are made", "  ptx::SyncBlock();\n"),
+    wide(
+        "keys loaded over keys in use",
+        "ptx::Wait(shared.keys_empty(at.stage), at.parity);",
+    ),
+    wide(
+        "values loaded over values in use",
+        "ptx::Wait(shared.values_empty(at.stage), at.parity);",
+    ),
+    wide(
+        "queries loaded over queries in use",
+        "ptx::Wait(shared.queries_empty(), queries_parity);",
+    ),
+    wide("no wait for queries", "ptx::Wait(shared.queries_full(), queries_parity);"),
+    wide("no wait for the first keys", "ptx::Wait(shared.keys_full(at.stage), at.parity);"),
+    wide("no wait for keys", "ptx::Wait(shared.keys_full(next.stage), next.parity);"),
+    wide(
+        "no wait for values",
+        "IssueKeys(next.stage);\n    ptx::Wait(shared.values_full(at.stage), at.parity);",
+        "IssueKeys(next.stage);",
+    ),
+    wide(
+        "no wait for the last values",
+        "ptx::Arrive(shared.queries_empty());\n"
+        "    ptx::Wait(shared.values_full(at.stage), at.parity);",
+        "ptx::Arrive(shared.queries_empty());",
+    ),
+    wide(
+        "no wait for the first logits",
+        "ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.keys_empty(at.stage));",
+        "ptx::Arrive(shared.keys_empty(at.stage));",
+    ),
+    wide("no wait for logits", "ptx::WaitForWgmmas<1>();"),
+    wide("no wait for sums", "Weigh();\n    ptx::WaitForWgmmas<0>();", "Weigh();"),
+    wide(
+        "no wait for the last sums",
+        "IssueValues(at.stage, accumulate);\n    ptx::WaitForWgmmas<0>();",
+        "IssueValues(at.stage, accumulate);",
+    ),
+    narrow("no wait for copies", "ptx::WaitForCopies<kStages - 2>();"),
+    narrow("a wait for too few copies", "WaitForCopies<kStages - 2>", "WaitForCopies<kStages - 1>"),
+    narrow("results stored over slots in use", "ptx::SyncBlock();  // the stages are free"),
+    narrow("no wait for other warps' results", "ptx::SyncBlock();\n    if (split", "if (split"),
+    narrow("slots loaded over results in use", "ptx::SyncBlock();  // the results are read"),
+    narrow(
+        "no wait for who is the last",
+        "ptx::SyncBlock();\n    ptx::FenceMemory();\n    return",
+        "return",
+    ),
+    portable("no wait for copies", "ptx::WaitForCopies<0>();"),
+    portable("no wait for other threads' copies", "ptx::SyncBlock();"),
+    # Which buffer.
+    wide("keys of the wrong stage", "IssueKeys(next.stage);", "IssueKeys(at.stage);"),
+    wide("a parity that never turns", "parity ^ stage}", "parity}"),
+    narrow("slots loaded over slots in use", "(stage + kStages - 1) % kStages);", "stage);"),
+    narrow("the wrong stage", "stage = (stage + 1) % kStages;", "stage = stage ^ 1;"),
+    portable("slots loaded over slots in use", "1 - stage);", "stage);"),
+    # What was never written.
+    wide("no zeros for values", "if (num_written == kCudaPageSlots)", "if (true)"),
+    narrow("no zeros for values", "from + Image::kBytes, is_written", "from + Image::kBytes, true"),
+    portable(
+        "no zeros for values",
+        "from + Image::kBytes + offset, is_written",
+        "from + Image::kBytes + offset, true",
+    ),
+    *mask(
+        "a slot too many taken for written",
+        "left = sequence_.num_window - begin;",
+        "left = sequence_.num_window - begin + 1;",
+    ),
+    *mask(
+        "a summary too many taken for written",
+        "left = sequence_.num_summaries - block * kSlots;",
+        "left = sequence_.num_summaries - block * kSlots + 1;",
+    ),
+    # What is seen.
+    *mask("a slot too few seen", "left : first_slot_ + 1 -", "left : first_slot_ -"),
+    *mask("a slot too many seen", "left : first_slot_ + 1 -", "left : first_slot_ + 2 -"),
+    *mask("a summary too many seen", "result.visible = left;", "result.visible = left + 1;"),
+    *mask("a slot too few before a tree", "LowBits(own))", "LowBits(own - 1))", TREE),
+    *mask("a tree a slot too late", "tree[0] << own", "tree[0] << (own + 1)", TREE),
+    *mask("a tree's words joined a bit off", "<< (32 - shift)", "<< (31 - shift)", TREE),
+    *mask("a tree's next word not read", "first + 1 < num_words", "false", TREE),
+    wide("a masked block too few", "i < num_masked;", "i + 1 < num_masked;"),
+    narrow("a masked block too few", "i < walk.num_masked()", "i + 1 < walk.num_masked()"),
+    portable("a masked block too few", "i < walk.num_masked()", "i + 1 < walk.num_masked()"),
+    # The softmax.
+    wide("sums with the old maximum", "out[i] *= correction[i / 2 % 2];", ""),
+    wide("a normaliser with the old maximum", "sum[r] * correction[r] +", "sum[r] +", NORMALISER),
+    wide("lanes with different maxima", "top = fmaxf(top, ptx::ShuffleXor(top, 2));"),
+    wide("lse without the maximum", "max[r] * args.scale_log2 +", "", NORMALISER),
+    narrow("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
+    narrow("a normaliser with the old maximum", "softmax.sum[r] *= correction;", "", NORMALISER),
+    narrow("lse without the maximum", "joined.max * attend.scale_log2 +", "", NORMALISER),
+    narrow("results joined without their maxima", "one[kHeadDim] - joined.max", "0.f"),
+    narrow("counters that are not reset", "if (*is_last != 0) *arrived = 0;", "", COUNTERS),
+    portable("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
+    portable("lse without the maximum", "softmax.max[r] * args.scale_log2 +", "", NORMALISER),
+]
+TESTS = sorted({mutation.test for mutation in MUTATIONS})
+UNCHANGED = [Mutation("nothing", f"{test}.cuh", "", "", test) for test in TESTS]
+
+
+class Workshop:
+    """Builds and runs the tests of changed kernels in a folder of its own. Thread-safe."""
+
+    # Half of what a test compiles, hence compiled once.
+    COMMON_HEADERS = ["gtest/gtest.h", "algorithm", "random", "vector", "kernels/cuda/ptx.h"]
+
+    def __init__(self, folder: pathlib.Path, compiler: str, libraries: list[str]):
+        self._folder = folder
+        self._compile = [compiler, "-std=c++20", "-O1"]
+        self._link = [*libraries, "-lgtest_main", "-lgtest", "-lboost_context", "-pthread"]
+        self._link += output_of(["pkg-config", "--libs", "absl_status", "absl_strings"]).split()
+        self._common = folder / "common.h"
+        self._common.write_text("".join(f'#include "{name}"\n' for name in self.COMMON_HEADERS))
+        compiled = f"{self._common}.gch"
+        output_of(self._compile + [f"-I{ROOT}", "-x", "c++-header", self._common, "-o", compiled])
+
+    def passes(self, mutation: Mutation) -> bool:
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            program = self._build(mutation, pathlib.Path(folder))
+            command = [program, f"--gtest_filter={mutation.filter}", "--gtest_fail_fast"]
+            try:
+                done = subprocess.run(command, capture_output=True, timeout=RUN_SECONDS)
+            except subprocess.TimeoutExpired:
+                return False
+            return done.returncode == 0
+
+    def _build(self, mutation: Mutation, folder: pathlib.Path) -> pathlib.Path:
+        # Includes are given from the root, so the changed file hides the one it was made from.
+        changed = folder / FOLDER / mutation.file
+        changed.parent.mkdir(parents=True)
+        changed.write_text(apply(mutation))
+        program = folder / "program"
+        source = ROOT / FOLDER / f"{mutation.test}_test.cc"
+        includes = ["-include", self._common, f"-I{folder}", f"-I{ROOT}"]
+        output_of(self._compile + includes + [source, "-o", program] + self._link)
+        return program
+
+
+def apply(mutation: Mutation) -> str:
+    text = (ROOT / FOLDER / mutation.file).read_text()
+    if mutation in UNCHANGED:
+        return text
+    if text.count(mutation.before) != 1:
+        raise ValueError(f"{mutation.file} should hold this once: {mutation.before}")
+    return text.replace(mutation.before, mutation.after)
+
+
+def output_of(command: list) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--compiler", required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", default="", metavar="WORDS", help="in the mutation's name")
+    parser.add_argument("libraries", nargs="+", help="of the tests, in the order of linking")
+    args = parser.parse_args()
+
+    mutations = [mutation for mutation in MUTATIONS if args.only in mutation.name]
+    num_wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        workshop = Workshop(pathlib.Path(folder), args.compiler, args.libraries)
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            cases = UNCHANGED + mutations
+            for case, passes in zip(cases, pool.map(workshop.passes, cases)):
+                is_right = passes == (case in UNCHANGED)
+                num_wrong += not is_right
+                verdict = f"{'passes' if passes else 'fails'}{'' if is_right else ', WRONG'}"
+                print(f"{case.test}_test, {case.name}: {verdict}", flush=True)
+    print(f"{len(mutations)} mutations, {num_wrong} wrong")
+    return 1 if num_wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
