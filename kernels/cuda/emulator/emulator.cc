@@ -155,7 +155,9 @@ std::string BlockRun::Run() {
     if (block_.progress == before && num_running_ > 0 && !LandOne()) return DescribeDeadlock();
   }
   for (const Warpgroup& group : block_.warpgroups) {
-    if (!group.wgmmas.empty()) return "a wgmma was never waited for";
+    for (const auto& wgmmas : group.wgmmas) {
+      if (!wgmmas.empty()) return "a wgmma was never waited for";
+    }
   }
   return "";
 }

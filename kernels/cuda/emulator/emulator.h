@@ -22,6 +22,7 @@ namespace evaserve::emulator {
 
 inline constexpr int kWarpSize = 32;
 inline constexpr int kWarpgroupSize = 128;
+inline constexpr int kWarpsPerGroup = kWarpgroupSize / kWarpSize;
 inline constexpr int kNumNamedBarriers = 16;
 
 struct LaunchOptions {
@@ -68,13 +69,13 @@ struct Rendezvous {
 
 struct PendingWgmma {
   std::function<void()> execute;
-  const float* accumulator = nullptr;  // of the warpgroup's first thread
+  const float* accumulator = nullptr;  // of the warp's first thread
   int group = 0;
 };
 
 struct Warpgroup {
   Rendezvous<kWarpgroupSize> rendezvous;
-  std::deque<PendingWgmma> wgmmas;
+  std::deque<PendingWgmma> wgmmas[kWarpsPerGroup];  // the rows of each warp
   int group = 0;
 };
 

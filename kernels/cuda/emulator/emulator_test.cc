@@ -125,6 +125,34 @@ TEST(EmulatorTest, SumsOfAWgmmaAreNotThereBeforeTheyAreWaitedFor) {
   EXPECT_TRUE(is_right);
 }
 
+TEST(EmulatorTest, AWarpsPartOfAWgmmaReadsItsOperandsWhenTheWarpWaits) {
+  constexpr uint16_t kOne = 0x3f80, kTwo = 0x4000;
+  float first = 0.f, last = 0.f;
+  const absl::Status status = emulator::Launch({1, 128, 32768, 3}, [&] {
+    const int thread = ptx::ThreadIndex();
+    auto* numbers = reinterpret_cast<uint16_t*>(ptx::SharedMemory());
+    const auto fill = [&](uint16_t number) {
+      ptx::SyncBlock();
+      for (int i = thread; i < 16384; i += 128) numbers[i] = number;
+      ptx::SyncBlock();
+    };
+    fill(kOne);
+    float d[64] = {};
+    const auto a = ptx::MatrixDescriptor(0, ptx::Swizzle::k128Bytes, 16, 1024);
+    ptx::FenceWgmma();
+    ptx::WgmmaShared<HalfType::kBFloat16, 128>(d, a, a, false);
+    ptx::CommitWgmmas();
+    if (thread < 32) ptx::WaitForWgmmas<0>();
+    fill(kTwo);
+    ptx::WaitForWgmmas<0>();
+    if (thread == 0) first = d[0];
+    if (thread == 127) last = d[0];
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(first, 16.f);
+  EXPECT_EQ(last, 64.f);
+}
+
 TEST(EmulatorTest, OutOfSharedMemoryIsAnError) {
   const absl::Status status = RunBlock(32, [] { ptx::CopyAsync(4096, nullptr, false); });
   EXPECT_THAT(std::string(status.message()), HasSubstr("out of range"));

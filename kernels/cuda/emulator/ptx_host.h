@@ -300,39 +300,38 @@ struct WgmmaArguments {
   bool accumulate;
 };
 
+// The 16 rows of one warp, whose lanes' arguments are from[0..31].
 template <HalfType kType, int kColumns, bool kTransposedB>
-void ExecuteWgmma(const std::vector<WgmmaArguments>& all) {
-  float a[64][16], b[kColumns][16];
+void ExecuteWgmma(const WgmmaArguments* from, int warp) {
+  float a[16][16], b[kColumns][16];
   for (int n = 0; n < kColumns; ++n) {
     for (int k = 0; k < 16; ++k) {
-      b[n][k] = FloatFromHalf<kType>(OperandElement(all[0].b, n, k, kTransposedB));
+      b[n][k] = FloatFromHalf<kType>(OperandElement(from->b, n, k, kTransposedB));
     }
   }
-  for (int t = 0; t < emulator::kWarpgroupSize; ++t) {
-    const int row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
+  for (int lane = 0; lane < emulator::kWarpSize; ++lane) {
     for (int n = 0; n < 4; ++n) {
-      float* to = &a[row + n % 2 * 8][column + n / 2 * 8];
       for (int k = 0; k < 2; ++k) {
-        const int i = row + n % 2 * 8, j = column + n / 2 * 8 + k;
-        to[k] =
-            all[t].a_registers == nullptr
-                ? FloatFromHalf<kType>(OperandElement(all[t].a, i, j, false))
-                : FloatFromHalf<kType>(static_cast<uint16_t>(all[t].a_registers[n] >> (16 * k)));
+        const int i = lane / 4 + n % 2 * 8, j = lane % 4 * 2 + n / 2 * 8 + k;
+        const uint32_t* const registers = from[lane].a_registers;
+        a[i][j] = FloatFromHalf<kType>(registers == nullptr
+                                           ? OperandElement(from->a, warp * 16 + i, j, false)
+                                           : static_cast<uint16_t>(registers[n] >> (16 * k)));
       }
     }
   }
-  for (int t = 0; t < emulator::kWarpgroupSize; ++t) {
+  for (int lane = 0; lane < emulator::kWarpSize; ++lane) {
     for (int i = 0; i < kColumns / 2; ++i) {
-      const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8;
-      const int column = i / 4 * 8 + t % 4 * 2 + i % 2;
-      float sum = all[t].accumulate ? all[t].d[i] : 0.f;
+      const int row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+      float sum = from[lane].accumulate ? from[lane].d[i] : 0.f;
       for (int k = 0; k < 16; ++k) sum += a[row][k] * b[column][k];
-      all[t].d[i] = sum;
+      from[lane].d[i] = sum;
     }
   }
 }
 
-// The accumulators hold NaN until the wgmmas that write them are waited for.
+// The accumulators of a warp hold NaN until it waits for the wgmmas that write them; only then
+// are the operands read, for this warp.
 template <HalfType kType, int kColumns, bool kTransposedB>
 void IssueWgmma(const WgmmaArguments& mine) {
   constexpr int kSums = kColumns / 2;
@@ -346,23 +345,28 @@ void IssueWgmma(const WgmmaArguments& mine) {
         emulator::Fail("wgmma: threads of a warpgroup differ in an operand");
       }
     }
-    const bool is_first = std::none_of(
-        group.wgmmas.begin(), group.wgmmas.end(),
-        [&](const emulator::PendingWgmma& other) { return other.accumulator == all[0].d; });
-    std::vector<float> before;
-    for (const WgmmaArguments& one : all) {
-      if (!is_first) break;
-      before.insert(before.end(), one.d, one.d + kSums);
-      std::fill(one.d, one.d + kSums, std::nanf(""));
-    }
-    const float* const accumulator = all[0].d;
-    auto execute = [all = std::move(all), before = std::move(before)] {
-      for (size_t t = 0; t < all.size() && !before.empty(); ++t) {
-        std::copy_n(before.begin() + t * (kColumns / 2), kColumns / 2, all[t].d);
+    for (int warp = 0; warp < emulator::kWarpsPerGroup; ++warp) {
+      const auto first = all.begin() + warp * emulator::kWarpSize;
+      std::vector<WgmmaArguments> lanes(first, first + emulator::kWarpSize);
+      std::deque<emulator::PendingWgmma>& wgmmas = group.wgmmas[warp];
+      const float* const accumulator = lanes[0].d;
+      const bool is_first = std::none_of(
+          wgmmas.begin(), wgmmas.end(),
+          [&](const emulator::PendingWgmma& other) { return other.accumulator == accumulator; });
+      std::vector<float> before;
+      for (const WgmmaArguments& lane : lanes) {
+        if (!is_first) break;
+        before.insert(before.end(), lane.d, lane.d + kSums);
+        std::fill(lane.d, lane.d + kSums, std::nanf(""));
       }
-      ExecuteWgmma<kType, kColumns, kTransposedB>(all);
-    };
-    group.wgmmas.push_back({std::move(execute), accumulator, group.group});
+      auto execute = [warp, lanes = std::move(lanes), before = std::move(before)] {
+        for (size_t i = 0; i < lanes.size() && !before.empty(); ++i) {
+          std::copy_n(before.begin() + i * (kColumns / 2), kColumns / 2, lanes[i].d);
+        }
+        ExecuteWgmma<kType, kColumns, kTransposedB>(lanes.data(), warp);
+      };
+      wgmmas.push_back({std::move(execute), accumulator, group.group});
+    }
   });
 }
 
@@ -387,16 +391,19 @@ inline void CommitWgmmas() {
 // Waits for all but the last kGroups groups.
 template <int kGroups>
 void WaitForWgmmas() {
-  for (int turns = emulator::Random(6); turns > 0; --turns) {
-    ++emulator::Current().block->progress;
-    emulator::Yield();
-  }
-  emulator::Warpgroup& group =
-      emulator::Current().block->warpgroups[emulator::Current().index / emulator::kWarpgroupSize];
-  while (!group.wgmmas.empty() && group.wgmmas.front().group < group.group - kGroups) {
-    group.wgmmas.front().execute();
-    group.wgmmas.pop_front();
-  }
+  const emulator::Thread& thread = emulator::Current();
+  emulator::Warpgroup& group = thread.block->warpgroups[thread.index / emulator::kWarpgroupSize];
+  auto& wgmmas = group.wgmmas[thread.index / emulator::kWarpSize % emulator::kWarpsPerGroup];
+  emulator::ExecuteAsWarp("wgmma.wait_group", nullptr, [&](const auto&) {
+    for (int turns = emulator::Random(6); turns > 0; --turns) {
+      ++thread.block->progress;
+      emulator::Yield();
+    }
+    while (!wgmmas.empty() && wgmmas.front().group < group.group - kGroups) {
+      wgmmas.front().execute();
+      wgmmas.pop_front();
+    }
+  });
 }
 
 }  // namespace evaserve::ptx

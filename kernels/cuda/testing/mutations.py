@@ -89,6 +89,21 @@ MUTATIONS = [
         "IssueValues(at.stage, accumulate);\n    ptx::WaitForWgmmas<0>();",
         "IssueValues(at.stage, accumulate);",
     ),
+    wide(
+        "first keys given back while in use",
+        "ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.keys_empty(at.stage));",
+        "ptx::Arrive(shared.keys_empty(at.stage));\n    ptx::WaitForWgmmas<0>();",
+    ),
+    wide(
+        "values given back while in use",
+        "    ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.values_empty(at.stage));\n    EVA",
+        "    ptx::Arrive(shared.values_empty(at.stage));\n    ptx::WaitForWgmmas<0>();\n    EVA",
+    ),
+    wide(
+        "last values given back while in use",
+        "    ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.values_empty(at.stage));\n    at =",
+        "    ptx::Arrive(shared.values_empty(at.stage));\n    ptx::WaitForWgmmas<0>();\n    at =",
+    ),
     narrow("no wait for copies", "ptx::WaitForCopies<kStages - 2>();"),
     narrow("a wait for too few copies", "WaitForCopies<kStages - 2>", "WaitForCopies<kStages - 1>"),
     narrow("results stored over slots in use", "ptx::SyncBlock();  // the stages are free"),
