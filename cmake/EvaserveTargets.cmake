@@ -1,6 +1,7 @@
 # evaserve_library(NAME SRCS ... [DEPS ...])      static library evaserve_NAME, alias evaserve::NAME
 # evaserve_executable(NAME SRCS ... [DEPS ...])   program NAME
-# evaserve_test(NAME SRCS ... [DEPS ...] [LABELS ...])   GoogleTest program, one CTest case per test
+# evaserve_test(NAME SRCS ... [DEPS ...] [LABELS ...] [PREFIX ...])   GoogleTest program, one CTest
+#   case per test, its name after PREFIX
 function(evaserve_target_options target)
   target_include_directories(${target} PUBLIC "${CMAKE_SOURCE_DIR}")
   # A field without an initialiser has its default, which is what designated initialisers are for.
@@ -36,11 +37,12 @@ function(evaserve_test name)
   if(NOT EVASERVE_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "PREFIX" "SRCS;DEPS;LABELS" ${ARGN})
   evaserve_executable(${name} SRCS ${ARG_SRCS} DEPS ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set(properties TIMEOUT 300)
   if(ARG_LABELS)
     list(APPEND properties LABELS "${ARG_LABELS}")
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+  gtest_discover_tests(${name} TEST_PREFIX "${ARG_PREFIX}" DISCOVERY_TIMEOUT 60
+    PROPERTIES ${properties})
 endfunction()

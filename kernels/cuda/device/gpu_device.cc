@@ -1,6 +1,8 @@
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
+#include <map>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -58,6 +60,9 @@ struct Preference {
   cublasLtMatmulPreference_t handle = nullptr;
 };
 
+// type, y_is_float, rows, in, out, x_stride, y_stride
+using MultiplyShape = std::tuple<HalfType, bool, int, int, int, int64_t, int64_t>;
+
 }  // namespace
 
 GpuMemory& GpuMemory::operator=(GpuMemory&& other) noexcept {
@@ -75,6 +80,10 @@ struct Gpu::State {
   }
   // A thread's calls go to its current device, and the engine's thread is not the loader's.
   void MakeCurrent() const { cudaSetDevice(index); }
+
+  // Which algorithm the library advises, by the shape of a product: asking takes tens of
+  // microseconds.
+  std::map<MultiplyShape, cublasLtMatmulAlgo_t> algorithms;
 
   int index = 0;
   cudaStream_t stream = nullptr;
@@ -144,21 +153,26 @@ absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
 absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
   const cudaDataType_t type = p.type == HalfType::kBFloat16 ? CUDA_R_16BF : CUDA_R_16F;
   const Operation operation;
-  const Preference preference;
   const Layout weight(type, p.in, p.out, p.in), x(type, p.in, p.rows, p.x_stride),
       y(p.y_is_float ? CUDA_R_32F : type, p.out, p.rows, p.y_stride);
-  cublasLtMatmulHeuristicResult_t best;
-  int num_found = 0;
-  absl::Status status = ToStatus(
-      cublasLtMatmulAlgoGetHeuristic(state_->blas, operation.handle, weight.handle, x.handle,
-                                     y.handle, y.handle, preference.handle, 1, &best, &num_found),
-      "cublasLtMatmulAlgoGetHeuristic");
-  if (!status.ok()) return status;
+  const MultiplyShape shape{p.type, p.y_is_float, p.rows, p.in, p.out, p.x_stride, p.y_stride};
+  auto found = state_->algorithms.find(shape);
+  if (found == state_->algorithms.end()) {
+    const Preference preference;
+    cublasLtMatmulHeuristicResult_t best;
+    int num_found = 0;
+    absl::Status status = ToStatus(
+        cublasLtMatmulAlgoGetHeuristic(state_->blas, operation.handle, weight.handle, x.handle,
+                                       y.handle, y.handle, preference.handle, 1, &best, &num_found),
+        "cublasLtMatmulAlgoGetHeuristic");
+    if (!status.ok()) return status;
+    found = state_->algorithms.emplace(shape, best.algo).first;
+  }
   const float one = 1.f, zero = 0.f;
   return ToStatus(
       cublasLtMatmul(state_->blas, operation.handle, &one, p.weight, weight.handle, p.x, x.handle,
-                     &zero, p.y, y.handle, p.y, y.handle, &best.algo, state_->workspace.as<void>(),
-                     kMultiplyWorkspaceBytes, state_->stream),
+                     &zero, p.y, y.handle, p.y, y.handle, &found->second,
+                     state_->workspace.as<void>(), kMultiplyWorkspaceBytes, state_->stream),
       "cublasLtMatmul");
 }
 

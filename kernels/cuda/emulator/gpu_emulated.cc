@@ -36,7 +36,10 @@ void Multiply(const GpuMultiplyParams& p) {
 
 }  // namespace
 
-void SetEmulatedGpu(const EmulatedGpu& gpu) { next_gpu = gpu; }
+bool SetEmulatedGpu(const EmulatedGpu& gpu) {
+  next_gpu = gpu;
+  return true;
+}
 
 struct Gpu::State {
   EmulatedStream stream;

@@ -4,12 +4,14 @@
 
 namespace evaserve {
 
-// What Gpu::Open() of the emulator opens.
+// What Gpu::Open() opens in tests whose devices are emulated.
 struct EmulatedGpu {
   int compute_capability = 90;
   int num_multiprocessors = 3;
   int64_t total_bytes = int64_t{1} << 30;
 };
-void SetEmulatedGpu(const EmulatedGpu& gpu);
+
+// Sets it. False, and nothing is set, in a program with real devices.
+bool SetEmulatedGpu(const EmulatedGpu& gpu);
 
 }  // namespace evaserve

@@ -165,8 +165,14 @@ CudaAttendArgs AttendCase::Args(int tile_rows) {
   return args;
 }
 
+int AttendCase::num_pages() const {
+  return static_cast<int>(std::ssize(pool_) * 2 /
+                          CudaPageBytes(options_.num_heads, options_.head_dim, 2));
+}
+
 AttendCase::Error AttendCase::Compare() const {
-  std::vector<float> q(q_.size()), out(q_.size()), lse(lse_.size());
+  std::vector<float> q(q_.size()), out(q_.size());
+  std::vector<float> lse(static_cast<size_t>(num_tokens_) * options_.num_heads);
   std::transform(q_.begin(), q_.end(), q.begin(), [&](uint16_t x) { return ToFloat(x); });
   const std::vector<AttendSequence> batch = Batch(/*is_reference=*/true);
   AttendParams params;
@@ -189,7 +195,7 @@ AttendCase::Error AttendCase::Compare() const {
     size += std::pow(out[i], 2);
   }
   Error error{std::sqrt(difference / size), 0.};
-  for (size_t i = 0; i < lse.size(); ++i) {
+  for (size_t i = 0; i < lse_.size(); ++i) {
     const double e = std::fabs(lse_[i] - lse[i]);
     if (std::isnan(e) || e > error.lse) error.lse = e;
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/attend.h"
@@ -36,8 +37,14 @@ class AttendCase {
   int num_tokens() const { return num_tokens_; }
   int width() const { return options_.num_heads * options_.head_dim; }
   const AttendPlan& plan() const { return plan_; }
+  // For GpuStep. What they point to is the case's.
+  std::vector<AttendSequence> Sequences() const { return Batch(/*is_reference=*/false); }
+  const std::vector<uint16_t>& pool() const { return pool_; }
+  int num_pages() const;
   const std::vector<uint16_t>& q() const { return q_; }
   const std::vector<uint16_t>& out() const { return out_; }
+  // What a kernel elsewhere has made; then only Error::relative of Compare() means something.
+  void SetOut(std::vector<uint16_t> out) { out_ = std::move(out); }
 
   // Of what the kernel left in `out` and `lse`, against the reference.
   struct Error {
