@@ -63,10 +63,14 @@ bench() {
   fi
 }
 
+# The tests skip what they have no device for.
+need_gpu() { nvidia-smi -L || { echo "gpu-check.sh: nvidia-smi finds no GPU" >&2; exit 1; }; }
+
 case ${1:-} in
   pack) pack "${@:2}" ;;
-  "") tests && sanitizer && bench ;;
-  *) for stage in "$@"; do
+  "") need_gpu && tests && sanitizer && bench ;;
+  *) need_gpu
+     for stage in "$@"; do
        case $stage in
          tests | sanitizer | bench) "$stage" ;;
          *) echo "gpu-check.sh knows pack, tests, sanitizer and bench, not $stage" >&2; exit 2 ;;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,13 +19,17 @@ struct GpuInfo {
   int64_t total_bytes = 0;
 };
 
-// Device memory. Outlives nothing of its Gpu.
+// Device memory. It goes before its Gpu.
 class GpuMemory {
  public:
   GpuMemory() = default;
   GpuMemory(void* data, int64_t size) : data_(data), size_(size) {}
   GpuMemory(GpuMemory&& other) noexcept { *this = std::move(other); }
-  GpuMemory& operator=(GpuMemory&& other) noexcept;
+  GpuMemory& operator=(GpuMemory&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
   ~GpuMemory();
 
   int64_t size() const { return size_; }  // bytes
@@ -87,6 +92,16 @@ class Gpu {
   const GpuInfo info_;
   const std::unique_ptr<State> state_;
 };
+
+// Makes `memory` at least `bytes` long, with room for somewhat more; what it held is lost.
+inline absl::Status Grow(Gpu& gpu, int64_t bytes, GpuMemory& memory) {
+  if (memory.size() >= bytes) return absl::OkStatus();
+  memory = GpuMemory();
+  absl::StatusOr<GpuMemory> larger = gpu.Allocate(bytes + bytes / 2);
+  if (!larger.ok()) return larger.status();
+  memory = *std::move(larger);
+  return absl::OkStatus();
+}
 
 // What a launcher or the driver says, as a status.
 inline absl::Status LaunchStatus(const std::string& error) {

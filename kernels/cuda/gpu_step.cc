@@ -30,15 +30,6 @@ class Packer {
   std::vector<char> bytes_;
 };
 
-// Makes `memory` at least `bytes` long; what it held is lost.
-absl::Status Grow(Gpu& gpu, int64_t bytes, GpuMemory& memory) {
-  if (memory.size() >= bytes) return absl::OkStatus();
-  absl::StatusOr<GpuMemory> larger = gpu.Allocate(bytes + bytes / 2);
-  if (!larger.ok()) return larger.status();
-  memory = *std::move(larger);
-  return absl::OkStatus();
-}
-
 absl::Status CheckPages(PageList pages, int num_pages, const std::string& field) {
   for (const int32_t page : pages) {
     if (page >= 0 && page < num_pages) continue;

@@ -39,15 +39,6 @@ int64_t PageBytes(const EvaByteConfig& config) {
   return CudaPageBytes(config.num_heads, config.head_dim(), kHalf);
 }
 
-absl::Status Grow(Gpu& gpu, int64_t bytes, GpuMemory& memory) {
-  if (memory.size() >= bytes) return absl::OkStatus();
-  memory = GpuMemory();
-  absl::StatusOr<GpuMemory> larger = gpu.Allocate(bytes);
-  if (!larger.ok()) return larger.status();
-  memory = *std::move(larger);
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EvaByteCuda>> EvaByteCuda::Create(const EvaByteConfig& config,
@@ -81,8 +72,10 @@ std::string EvaByteCuda::device() const {
 }
 
 absl::Status EvaByteCuda::MakeState(int num_pages) {
-  absl::Status status = Grow(*gpu_, num_pages * PageBytes(config_) * config_.num_layers, pool_);
-  if (!status.ok()) return status;
+  absl::StatusOr<GpuMemory> pool =
+      gpu_->Allocate(num_pages * PageBytes(config_) * config_.num_layers);
+  if (!pool.ok()) return pool.status();
+  pool_ = *std::move(pool);
   const RopeTables rope({.head_dim = config_.head_dim(),
                          .theta = config_.rope_theta,
                          .num_positions = config_.max_positions,
@@ -92,8 +85,9 @@ absl::Status EvaByteCuda::MakeState(int num_pages) {
   const int64_t bytes = int64_t{config_.max_positions} * config_.head_dim() / 2 * kFloat;
   for (const auto& [from, to] :
        {std::pair(rope.table().cos, &cos_), std::pair(rope.table().sin, &sin_)}) {
-    if (status = Grow(*gpu_, bytes, *to); !status.ok()) return status;
-    if (status = gpu_->ToDevice(to->as<void>(), from, bytes); !status.ok()) return status;
+    if (absl::Status status = Grow(*gpu_, bytes, *to); !status.ok()) return status;
+    absl::Status status = gpu_->ToDevice(to->as<void>(), from, bytes);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

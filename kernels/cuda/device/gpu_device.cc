@@ -65,12 +65,6 @@ using MultiplyShape = std::tuple<HalfType, bool, int, int, int, int64_t, int64_t
 
 }  // namespace
 
-GpuMemory& GpuMemory::operator=(GpuMemory&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
 GpuMemory::~GpuMemory() { cudaFree(data_); }
 
 struct Gpu::State {

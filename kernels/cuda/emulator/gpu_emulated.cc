@@ -45,12 +45,6 @@ struct Gpu::State {
   EmulatedStream stream;
 };
 
-GpuMemory& GpuMemory::operator=(GpuMemory&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
 GpuMemory::~GpuMemory() {
   std::free(data_);
   used_bytes -= size_;
