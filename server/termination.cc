@@ -30,6 +30,7 @@ Termination::~Termination() {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
+  // Blocked in all threads: it wakes sigwait(). NOLINTNEXTLINE(bugprone-bad-signal-to-kill-thread)
   pthread_kill(thread_.native_handle(), SIGTERM);
   thread_.join();
 }

@@ -73,7 +73,7 @@ class Engine::Impl {
   std::thread thread_;
 };
 
-Engine::Engine(std::unique_ptr<Model> model, EngineOptions options, EngineObserver& observer)
+Engine::Engine(std::unique_ptr<Model> model, const EngineOptions& options, EngineObserver& observer)
     : impl_(std::make_unique<Impl>(std::move(model), options, observer)) {}
 
 Engine::~Engine() = default;

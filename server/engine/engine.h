@@ -47,7 +47,7 @@ class RequestHandle {
 class Engine {
  public:
   // `observer` must outlive the engine.
-  Engine(std::unique_ptr<Model> model, EngineOptions options, EngineObserver& observer);
+  Engine(std::unique_ptr<Model> model, const EngineOptions& options, EngineObserver& observer);
 
   // Ends what is in flight with Unavailable.
   ~Engine();

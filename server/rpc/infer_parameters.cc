@@ -95,7 +95,7 @@ absl::Status ReadBool(const Given& given, bool& to) {
 
 absl::Status ReadTopK(const Given& given, InferParameters& to) {
   int64_t top_k = 0;
-  const absl::Status status = ReadInteger(given, 0, std::numeric_limits<int>::max(), top_k);
+  absl::Status status = ReadInteger(given, 0, std::numeric_limits<int>::max(), top_k);
   to.generate.sampling.top_k = static_cast<int>(top_k);
   return status;
 }

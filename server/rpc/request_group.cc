@@ -102,7 +102,7 @@ void RequestGroup::Release(size_t count) {
     results = std::move(results_);
     handles_.clear();
   }
-  done(std::move(status), std::move(results));
+  done(std::move(status), results);
 }
 
 }  // namespace evaserve

@@ -23,7 +23,7 @@ struct GroupResult {
 class RequestGroup : public RequestHandle, public std::enable_shared_from_this<RequestGroup> {
  public:
   // `results` are in the order of the requests; after an error they are as far as they came.
-  using Done = std::function<void(absl::Status status, std::vector<GroupResult> results)>;
+  using Done = std::function<void(absl::Status status, const std::vector<GroupResult>& results)>;
 
   // Submits `requests`, whose sinks it sets. `done` is called exactly once, on any thread, maybe
   // before this returns.

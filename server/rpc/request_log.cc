@@ -23,7 +23,8 @@ std::string MakeId() {
 }
 
 double Milliseconds(std::chrono::nanoseconds duration) {
-  return static_cast<double>(duration.count() / 1000) / 1000;  // whole microseconds
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(duration);
+  return static_cast<double>(whole.count()) / 1000;
 }
 
 spdlog::level::level_enum LogLevel(MethodKind kind, const absl::Status& status) {

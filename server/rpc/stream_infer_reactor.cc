@@ -106,15 +106,16 @@ absl::Status StreamInferReactor::OpenRequest::BeginPieces(Engine& engine, InferP
   Request& request = plan.requests.front();
   request.sink = shared_from_this();
   absl::StatusOr<std::shared_ptr<RequestHandle>> submitted = engine.Submit(std::move(request));
-  if (submitted.ok()) handle.Set(*std::move(submitted));
-  return submitted.status();
+  if (!submitted.ok()) return submitted.status();
+  handle.Set(*std::move(submitted));
+  return absl::OkStatus();
 }
 
 void StreamInferReactor::OpenRequest::BeginWhole(Engine& engine, InferPlan plan) {
   std::vector<Request> requests = std::exchange(plan.requests, {});
   handle.Set(RequestGroup::Start(engine, std::move(requests),
                                  [self = shared_from_this(), plan = std::move(plan)](
-                                     absl::Status status, std::vector<GroupResult> results) {
+                                     absl::Status status, const std::vector<GroupResult>& results) {
                                    ModelInferResponse response;
                                    for (const GroupResult& result : results)
                                      self->scope->Add(result.completion);

@@ -26,7 +26,7 @@ void UnaryCall::Run(Work work) {
   // gRPC calls OnCancel() and OnDone() only once it has the reactor, that is after this function.
   group_ = RequestGroup::Start(*engine_, std::move(work.requests),
                                [this, answer = std::move(work.answer)](
-                                   absl::Status status, std::vector<GroupResult> results) {
+                                   absl::Status status, const std::vector<GroupResult>& results) {
                                  for (const GroupResult& result : results)
                                    scope_->Add(result.completion);
                                  if (status.ok()) answer(results);
