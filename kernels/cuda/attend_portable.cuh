@@ -132,13 +132,14 @@ struct PortableAttend {
       max = fmaxf(max, ptx::ShuffleXor(max, 1));
       max = fmaxf(max, ptx::ShuffleXor(max, 2));
       const float correction = ptx::Exp2((softmax.max[r] - max) * args.scale_log2);
-      const float base = max * args.scale_log2;
+      // A row that has seen nothing yet gets weights of 0: of equal hugenesses Fma leaves a rest.
+      const float base = fmaxf(max, 0.5f * kHidden) * args.scale_log2;
       float sum = 0.f;
       EVASERVE_UNROLL
       for (int j = 0; j < kSlotTiles; ++j) {
         EVASERVE_UNROLL
         for (int i = 2 * r; i < 2 * r + 2; ++i) {
-          s[j][i] = ptx::Exp2(s[j][i] * args.scale_log2 - base);
+          s[j][i] = ptx::Exp2(ptx::Fma(s[j][i], args.scale_log2, -base));
           sum += s[j][i];
         }
       }

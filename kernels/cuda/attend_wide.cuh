@@ -225,12 +225,13 @@ struct WideConsumer {
       top = fmaxf(top, ptx::ShuffleXor(top, 2));
       correction[r] = ptx::Exp2((max[r] - top) * args.scale_log2);
       max[r] = top;
-      const float base = top * args.scale_log2;
+      // A row that has seen nothing yet gets weights of 0: of equal hugenesses Fma leaves a rest.
+      const float base = fmaxf(top, 0.5f * kHidden) * args.scale_log2;
       float total = 0.f;
       EVASERVE_UNROLL
       for (int i = 2 * r; i < kLogits; i += 4) {
-        s[i] = ptx::Exp2(s[i] * args.scale_log2 - base);
-        s[i + 1] = ptx::Exp2(s[i + 1] * args.scale_log2 - base);
+        s[i] = ptx::Exp2(ptx::Fma(s[i], args.scale_log2, -base));
+        s[i + 1] = ptx::Exp2(ptx::Fma(s[i + 1], args.scale_log2, -base));
         total += s[i] + s[i + 1];
       }
       sum[r] = sum[r] * correction[r] + total;
@@ -254,10 +255,12 @@ struct WideConsumer {
     ptx::FenceWgmma();
     IssueKeys(at.stage);
     ptx::WaitForWgmmas<0>();
+    ptx::Pin(s);
     ptx::Arrive(shared.keys_empty(at.stage));
     Hide(block);
     Weigh();
     RoundWeights();
+    ptx::Pin(weights);
   }
 
   // The logits of a block, and what the block before it adds to the result.
@@ -273,14 +276,21 @@ struct WideConsumer {
     IssueValues(at.stage, accumulate);
     PassTurn();
     ptx::WaitForWgmmas<1>();
+    ptx::Pin(s);
     ptx::Arrive(shared.keys_empty(next.stage));
     if (kMasked) Hide(block);
     Weigh();
+    ptx::Pin(s);
+    ptx::Pin(correction);
+    // Complete already; a branch that keeps the compiler from waiting for sums before the weights.
+    ptx::Wait(shared.values_full(at.stage), at.parity);
     ptx::WaitForWgmmas<0>();
+    ptx::Pin(out);
     ptx::Arrive(shared.values_empty(at.stage));
     EVASERVE_UNROLL
     for (int i = 0; i < kSums; ++i) out[i] *= correction[i / 2 % 2];
     RoundWeights();
+    ptx::Pin(weights);
     at = next;
   }
 
@@ -290,6 +300,7 @@ struct WideConsumer {
     ptx::FenceWgmma();
     IssueValues(at.stage, accumulate);
     ptx::WaitForWgmmas<0>();
+    ptx::Pin(out);
     ptx::Arrive(shared.values_empty(at.stage));
     at = at.Next();
   }

@@ -33,6 +33,7 @@ EVASERVE_PTX float Exp2(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+EVASERVE_PTX float Fma(float a, float b, float c) { return fmaf(a, b, c); }
 EVASERVE_PTX float Log2(float x) { return log2f(x); }
 EVASERVE_PTX float ReciprocalSqrt(float x) { return rsqrtf(x); }
 EVASERVE_PTX float FloatFromBits(uint32_t bits) { return __uint_as_float(bits); }
@@ -142,8 +143,8 @@ EVASERVE_PTX void Wait(SharedAddress barrier, int parity) {
       ".reg .pred done;\n"
       "again:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra.uni finished;\n"
-      "bra.uni again;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
       "finished:\n"
       "}" ::"r"(barrier),
       "r"(parity)
@@ -180,6 +181,18 @@ EVASERVE_PTX void GrowRegisters() {
 template <int kRegisters>
 EVASERVE_PTX void ShrinkRegisters() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+// What was computed into these registers is, and what is computed from them is not yet: a wait for
+// wgmmas does not name the registers that they write.
+template <int kCount>
+EVASERVE_PTX void Pin(float (&values)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(values[i])::"memory");
+}
+template <int kCount>
+EVASERVE_PTX void Pin(uint32_t (&values)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(values[i])::"memory");
 }
 EVASERVE_PTX void FenceWgmma() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 EVASERVE_PTX void CommitWgmmas() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

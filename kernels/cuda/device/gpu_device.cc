@@ -52,11 +52,22 @@ struct Preference {
   Preference() {
     cublasLtMatmulPreferenceCreate(&handle);
     const size_t bytes = kMultiplyWorkspaceBytes;
-    cublasLtMatmulPreferenceSetAttribute(handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
-                                         sizeof(bytes));
+    Set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
+    // Weights begin where memory does; the rest are rows of something.
+    const uint32_t row_alignment = 16;
+    Set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, row_alignment);
+    Set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, row_alignment);
+    Set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, row_alignment);
+    // Parts of a sum are added in float32.
+    const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    Set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction);
   }
   Preference(const Preference&) = delete;
   ~Preference() { cublasLtMatmulPreferenceDestroy(handle); }
+  template <typename T>
+  void Set(cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
+    cublasLtMatmulPreferenceSetAttribute(handle, attribute, &value, sizeof(value));
+  }
   cublasLtMatmulPreference_t handle = nullptr;
 };
 
@@ -65,7 +76,10 @@ using MultiplyShape = std::tuple<HalfType, bool, int, int, int, int64_t, int64_t
 
 }  // namespace
 
-GpuMemory::~GpuMemory() { cudaFree(data_); }
+// Without the question a thread that has no device yet would get one.
+GpuMemory::~GpuMemory() {
+  if (data_ != nullptr) cudaFree(data_);
+}
 
 struct Gpu::State {
   ~State() {
@@ -80,6 +94,7 @@ struct Gpu::State {
   std::map<MultiplyShape, cublasLtMatmulAlgo_t> algorithms;
 
   int index = 0;
+  bool reads_host_memory = false;  // by itself, page by page
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   GpuMemory workspace;
@@ -96,13 +111,14 @@ absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
                                    ? std::string(cudaGetErrorString(error))
                                    : absl::StrCat("there is no device ", index, " of ", count));
   }
-  cudaDeviceProp properties;
+  cudaDeviceProp properties = {};
   absl::Status status = ToStatus(cudaSetDevice(index), "cudaSetDevice");
   if (status.ok()) {
     status = ToStatus(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   }
   auto state = std::make_unique<State>();
   state->index = index;
+  state->reads_host_memory = properties.pageableMemoryAccess != 0;
   if (status.ok()) status = ToStatus(cudaStreamCreate(&state->stream), "cudaStreamCreate");
   if (status.ok()) status = ToStatus(cublasLtCreate(&state->blas), "cublasLtCreate");
   if (!status.ok()) return status;
@@ -130,12 +146,16 @@ absl::StatusOr<GpuMemory> Gpu::Allocate(int64_t bytes) {
 
 absl::Status Gpu::ToDevice(void* to, const void* from, int64_t bytes) {
   state_->MakeCurrent();
-  // From pageable memory: the driver has copied it when the call returns.
-  return ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
-                  "copy to the device");
+  absl::Status status =
+      ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
+               "copy to the device");
+  // Else the driver has copied pageable memory when the call returns.
+  if (!status.ok() || !state_->reads_host_memory) return status;
+  return ToStatus(cudaStreamSynchronize(state_->stream), "cudaStreamSynchronize");
 }
 
 absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
+  state_->MakeCurrent();
   absl::Status status =
       ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
                "copy from the device");
@@ -145,6 +165,7 @@ absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
 
 // To cublasLt, which counts columns first, it is y^T = weight x^T.
 absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
+  state_->MakeCurrent();
   const cudaDataType_t type = p.type == HalfType::kBFloat16 ? CUDA_R_16BF : CUDA_R_16F;
   const Operation operation;
   const Layout weight(type, p.in, p.out, p.in), x(type, p.in, p.rows, p.x_stride),
@@ -160,6 +181,10 @@ absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
                                        y.handle, y.handle, preference.handle, 1, &best, &num_found),
         "cublasLtMatmulAlgoGetHeuristic");
     if (!status.ok()) return status;
+    if (num_found == 0 || best.state != CUBLAS_STATUS_SUCCESS) {
+      return LaunchStatus(absl::StrCat("cublasLt has no algorithm for a product of ", p.rows, " x ",
+                                       p.in, " x ", p.out));
+    }
     found = state_->algorithms.emplace(shape, best.algo).first;
   }
   const float one = 1.f, zero = 0.f;

@@ -33,6 +33,8 @@ inline char* SharedBytes(SharedAddress address, size_t bytes, size_t alignment) 
 // --- Numbers
 
 inline float Exp2(float x) { return std::exp2(x); }
+// One rounding, as nvcc makes of a product and a sum.
+inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline float Log2(float x) { return std::log2(x); }
 inline float ReciprocalSqrt(float x) { return 1.f / std::sqrt(x); }
 inline float FloatFromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
@@ -289,6 +291,10 @@ inline uint16_t OperandElement(Descriptor descriptor, int i, int k, bool mn_majo
   std::memcpy(&bits, SharedBytes(at, 2, 2), 2);
   return bits;
 }
+
+// What was computed into these registers is, and what is computed from them is not yet.
+template <typename T, int kCount>
+void Pin(T (&)[kCount]) {}
 
 // Before the first wgmma that uses registers which this thread has touched.
 inline void FenceWgmma() {}

@@ -79,11 +79,14 @@ MUTATIONS = [
     ),
     wide(
         "no wait for the first logits",
-        "ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.keys_empty(at.stage));",
+        "ptx::WaitForWgmmas<0>();\n    ptx::Pin(s);\n    ptx::Arrive(shared.keys_empty(at.stage));",
         "ptx::Arrive(shared.keys_empty(at.stage));",
     ),
     wide("no wait for logits", "ptx::WaitForWgmmas<1>();"),
-    wide("no wait for sums", "Weigh();\n    ptx::WaitForWgmmas<0>();", "Weigh();"),
+    wide(
+        "no wait for sums",
+        "ptx::Wait(shared.values_full(at.stage), at.parity);\n    ptx::WaitForWgmmas<0>();",
+    ),
     wide(
         "no wait for the last sums",
         "IssueValues(at.stage, accumulate);\n    ptx::WaitForWgmmas<0>();",
@@ -91,17 +94,19 @@ MUTATIONS = [
     ),
     wide(
         "first keys given back while in use",
-        "ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.keys_empty(at.stage));",
+        "ptx::WaitForWgmmas<0>();\n    ptx::Pin(s);\n    ptx::Arrive(shared.keys_empty(at.stage));",
         "ptx::Arrive(shared.keys_empty(at.stage));\n    ptx::WaitForWgmmas<0>();",
     ),
     wide(
         "values given back while in use",
-        "    ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.values_empty(at.stage));\n    EVA",
+        "    ptx::WaitForWgmmas<0>();\n    ptx::Pin(out);\n"
+        "    ptx::Arrive(shared.values_empty(at.stage));\n    EVA",
         "    ptx::Arrive(shared.values_empty(at.stage));\n    ptx::WaitForWgmmas<0>();\n    EVA",
     ),
     wide(
         "last values given back while in use",
-        "    ptx::WaitForWgmmas<0>();\n    ptx::Arrive(shared.values_empty(at.stage));\n    at =",
+        "    ptx::WaitForWgmmas<0>();\n    ptx::Pin(out);\n"
+        "    ptx::Arrive(shared.values_empty(at.stage));\n    at =",
         "    ptx::Arrive(shared.values_empty(at.stage));\n    ptx::WaitForWgmmas<0>();\n    at =",
     ),
     narrow("no wait for copies", "ptx::WaitForCopies<kStages - 2>();"),
@@ -152,6 +157,8 @@ MUTATIONS = [
     narrow("a masked block too few", "i < walk.num_masked()", "i + 1 < walk.num_masked()"),
     portable("a masked block too few", "i < walk.num_masked()", "i + 1 < walk.num_masked()"),
     # The softmax.
+    wide("rows that have seen nothing", "fmaxf(top, 0.5f * kHidden)", "top"),
+    portable("rows that have seen nothing", "fmaxf(max, 0.5f * kHidden)", "max"),
     wide("sums with the old maximum", "out[i] *= correction[i / 2 % 2];", ""),
     wide("a normaliser with the old maximum", "sum[r] * correction[r] +", "sum[r] +", NORMALISER),
     wide("lanes with different maxima", "top = fmaxf(top, ptx::ShuffleXor(top, 2));"),
