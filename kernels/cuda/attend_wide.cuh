@@ -282,8 +282,8 @@ struct WideConsumer {
     Weigh();
     ptx::Pin(s);
     ptx::Pin(correction);
-    // Complete already; a branch that keeps the compiler from waiting for sums before the weights.
-    ptx::Wait(shared.values_full(at.stage), at.parity);
+    // Keeps the compiler from waiting for the sums before it has made the weights.
+    ptx::WaitAgain(shared.values_full(at.stage), at.parity);
     ptx::WaitForWgmmas<0>();
     ptx::Pin(out);
     ptx::Arrive(shared.values_empty(at.stage));

@@ -151,6 +151,10 @@ EVASERVE_PTX void Wait(SharedAddress barrier, int parity) {
       : "memory");
 }
 
+// For a phase that has been waited for and cannot have ended since: a branch that no instruction
+// crosses.
+EVASERVE_PTX void WaitAgain(SharedAddress barrier, int parity) { Wait(barrier, parity); }
+
 // --- Bulk copies
 
 EVASERVE_PTX void FenceAsync() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -215,6 +215,10 @@ inline void Wait(SharedAddress address, int parity) {
   emulator::WaitUntil("mbarrier.wait", [&] { return BarrierAt(address).phase != parity; });
 }
 
+// For a phase that has been waited for and cannot have ended since: a branch that no instruction
+// crosses.
+inline void WaitAgain(SharedAddress, int) {}
+
 // --- Bulk copies
 
 // Makes this thread's writes to shared memory visible to bulk copies and wgmma.

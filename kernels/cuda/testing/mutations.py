@@ -85,7 +85,7 @@ MUTATIONS = [
     wide("no wait for logits", "ptx::WaitForWgmmas<1>();"),
     wide(
         "no wait for sums",
-        "ptx::Wait(shared.values_full(at.stage), at.parity);\n    ptx::WaitForWgmmas<0>();",
+        "ptx::WaitAgain(shared.values_full(at.stage), at.parity);\n    ptx::WaitForWgmmas<0>();",
     ),
     wide(
         "no wait for the last sums",
