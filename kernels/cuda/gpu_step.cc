@@ -52,7 +52,7 @@ absl::Status CheckSlots(PageList pages, int64_t num_slots, int num_pages,
 
 absl::Status GpuStep::Validate(const Input& input, int num_pages) const {
   const int head_dim = options_.shape.head_dim;
-  if (head_dim != 32 && head_dim != 64 && head_dim != 96 && head_dim != 128) {
+  if (!IsCudaHeadDim(head_dim)) {
     return absl::InvalidArgumentError(
         absl::StrCat("head_dim is ", head_dim, "; allowed on a device: 32, 64, 96, 128"));
   }

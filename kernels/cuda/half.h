@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/dtype.h"
+
 #if defined(__CUDACC__)
 #define EVASERVE_HOST_DEVICE __host__ __device__ __forceinline__
 #else
@@ -24,14 +26,12 @@ float FloatFromHalf(uint16_t bits);
 
 template <>
 inline float FloatFromHalf<HalfType::kBFloat16>(uint16_t bits) {
-  return std::bit_cast<float>(uint32_t{bits} << 16);
+  return ToFloat(BFloat16{bits});
 }
 
 template <>
 inline uint16_t HalfFromFloat<HalfType::kBFloat16>(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if (std::isnan(value)) return static_cast<uint16_t>((bits >> 16) | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  return ToBFloat16(value).bits;
 }
 
 template <>

@@ -35,6 +35,11 @@ struct PageImage {
   }
 };
 
+// Those that there are kernels for.
+constexpr bool IsCudaHeadDim(int head_dim) {
+  return head_dim == 32 || head_dim == 64 || head_dim == 96 || head_dim == 128;
+}
+
 // float32 pages (correct, not fast) have rows of head_dim floats, not permuted.
 constexpr int64_t CudaImageBytes(int head_dim, int element_bytes) {
   return int64_t{kCudaPageSlots} * head_dim * element_bytes;
