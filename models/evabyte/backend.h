@@ -32,11 +32,13 @@ class EvaByteBackend {
 
   // Of some rows of the last Run(), in float32 on the host, valid until the next call.
   struct Outputs {
-    const float* hidden = nullptr;  // [rows, hidden_size], after the final norm
+    const float* hidden = nullptr;  // [rows, hidden_size], after the final norm; if asked for
     const float* logits = nullptr;  // [num_logit_rows, vocab_size], of the next token
   };
-  // The first num_logit_rows of `rows` pass the output matrix too.
-  virtual absl::StatusOr<Outputs> ComputeOutputs(std::span<const int> rows, int num_logit_rows) = 0;
+  // The first num_logit_rows of `rows` pass the output matrix too. Without wants_hidden, hidden may
+  // be null.
+  virtual absl::StatusOr<Outputs> ComputeOutputs(std::span<const int> rows, int num_logit_rows,
+                                                 bool wants_hidden) = 0;
 
   // Every prediction head's logits of `count` rows of the last ComputeOutputs(), from its row
   // `begin` on: [count, num_pred_heads, vocab_size].

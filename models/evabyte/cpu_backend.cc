@@ -160,7 +160,8 @@ void EvaByteCpu::Norm(const std::vector<float>& weight, const float* x, int num_
 }
 
 absl::StatusOr<EvaByteBackend::Outputs> EvaByteCpu::ComputeOutputs(std::span<const int> rows,
-                                                                   int num_logit_rows) {
+                                                                   int num_logit_rows,
+                                                                   bool /*wants_hidden*/) {
   const size_t hidden = config_.hidden_size;
   hidden_ = hidden_buffer_.Get(rows.size() * hidden);
   for (size_t i = 0; i < rows.size(); ++i) {

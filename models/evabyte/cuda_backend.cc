@@ -22,7 +22,7 @@ absl::Status CheckConfig(const EvaByteConfig& config) {
   if (config.dtype != DType::kBFloat16) {
     return absl::InvalidArgumentError("dtype is float32; allowed on a device: bfloat16");
   }
-  if (head_dim != 32 && head_dim != 64 && head_dim != 96 && head_dim != 128) {
+  if (!IsCudaHeadDim(head_dim)) {
     return Refuse("hidden_size / num_attention_heads", head_dim, "32, 64, 96, 128");
   }
   if (kCudaPageSlots % config.chunk != 0) {
@@ -232,7 +232,8 @@ absl::Status EvaByteCuda::Multiply(const GpuMemory& x, const GpuMemory& weight, 
 }
 
 absl::StatusOr<EvaByteBackend::Outputs> EvaByteCuda::ComputeOutputs(std::span<const int> rows,
-                                                                    int num_logit_rows) {
+                                                                    int num_logit_rows,
+                                                                    bool wants_hidden) {
   if (rows.empty()) return Outputs{};
   const int num_rows = static_cast<int>(rows.size());
   const int64_t hidden = config_.hidden_size;
@@ -249,6 +250,7 @@ absl::StatusOr<EvaByteBackend::Outputs> EvaByteCuda::ComputeOutputs(std::span<co
   logits_.resize(size_t(num_logit_rows) * config_.vocab_size);
   status = ComputeLogits(gathered_.as<uint16_t>(), num_logit_rows, /*num_heads=*/1, logits_.data());
   if (!status.ok()) return status;
+  if (!wants_hidden) return Outputs{nullptr, logits_.data()};
   halves_.resize(num_rows * hidden);
   status = gpu_->ToHost(halves_.data(), gathered_.as<void>(), num_rows * hidden * kHalf);
   if (!status.ok()) return status;

@@ -31,7 +31,8 @@ class EvaByteCuda final : public EvaByteBackend {
   int64_t num_parameters() const override { return weights_.num_parameters; }
   int64_t weight_bytes() const override { return weights_.bytes; }
   absl::Status Run(const StepBatch& batch) override;
-  absl::StatusOr<Outputs> ComputeOutputs(std::span<const int> rows, int num_logit_rows) override;
+  absl::StatusOr<Outputs> ComputeOutputs(std::span<const int> rows, int num_logit_rows,
+                                         bool wants_hidden) override;
   absl::Status ComputeAllLogits(int begin, int count, float* logits) override;
 
  private:

@@ -1,5 +1,6 @@
 #include "models/evabyte/outputs.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "models/token_filters.h"
@@ -15,12 +16,14 @@ bool NeedsEveryRow(const StepItem& item) {
   return !item.targets.empty() || item.sum_hidden || item.all_hidden || item.all_logits;
 }
 
+bool NeedsHidden(const StepItem& item) { return item.sum_hidden || item.all_hidden; }
+
 }  // namespace
 
 absl::StatusOr<std::vector<StepResult>> EvaByteOutputs::Compute(std::span<const StepItem> items) {
   ChooseRows(items);
-  absl::StatusOr<EvaByteBackend::Outputs> outputs =
-      backend_.ComputeOutputs(sources_, num_logit_rows_);
+  absl::StatusOr<EvaByteBackend::Outputs> outputs = backend_.ComputeOutputs(
+      sources_, num_logit_rows_, std::any_of(items.begin(), items.end(), NeedsHidden));
   if (!outputs.ok()) return outputs.status();
   outputs_ = *outputs;
   std::vector<StepResult> results;
@@ -61,8 +64,10 @@ absl::StatusOr<StepResult> EvaByteOutputs::Result(const StepItem& item, Rows row
   }
   if (!item.targets.empty()) result.target_logprobs = TargetLogprobs(item, rows);
   if (item.sum_hidden) result.hidden_sum = HiddenSum(rows);
-  const float* first = outputs_.hidden + rows.begin * hidden;
-  if (item.all_hidden) result.hidden.assign(first, first + rows.count * hidden);
+  if (item.all_hidden) {
+    const float* first = outputs_.hidden + rows.begin * hidden;
+    result.hidden.assign(first, first + rows.count * hidden);
+  }
   if (item.all_logits) {
     result.logits.resize(rows.count * config_.num_pred_heads * vocab);
     absl::Status status = backend_.ComputeAllLogits(rows.begin, rows.count, result.logits.data());
