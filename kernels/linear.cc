@@ -6,12 +6,6 @@
 namespace evaserve {
 namespace {
 
-float Element(const WeightView& view, int64_t row, int64_t column) {
-  const int64_t index = row * view.in_features + column;
-  if (view.dtype == DType::kFloat32) return static_cast<const float*>(view.data)[index];
-  return ToFloat(static_cast<const BFloat16*>(view.data)[index]);
-}
-
 // Writes row `out` of the stacked matrix into its column of the packed blocks.
 void PackRow(const WeightView& view, int64_t row, int64_t out, DType dtype, void* packed) {
   const int64_t pack = 4 / SizeOf(dtype);
@@ -19,11 +13,8 @@ void PackRow(const WeightView& view, int64_t row, int64_t out, DType dtype, void
   const int64_t begin = out / kLinearBlock * kLinearBlock * padded_in;
   for (int64_t k = 0; k < view.in_features; ++k) {
     const int64_t index = begin + (k / pack * kLinearBlock + out % kLinearBlock) * pack + k % pack;
-    if (dtype == DType::kFloat32) {
-      static_cast<float*>(packed)[index] = Element(view, row, k);
-    } else {
-      static_cast<BFloat16*>(packed)[index] = ToBFloat16(Element(view, row, k));
-    }
+    StoreElement(packed, dtype, index,
+                 LoadElement(view.data, view.dtype, row * view.in_features + k));
   }
 }
 

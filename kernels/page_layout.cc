@@ -5,6 +5,9 @@
 namespace evaserve {
 
 absl::Status Validate(const PageLayout& layout) {
+  if (layout.dtype == DType::kFloat16) {
+    return absl::InvalidArgumentError("dtype is float16; allowed on the CPU: float32, bfloat16");
+  }
   if (layout.num_heads <= 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("num_heads is ", layout.num_heads, ", must be positive"));
@@ -38,19 +41,6 @@ absl::Status ValidateSlots(const PageStore& pages, PageList list, int64_t num_sl
     }
   }
   return absl::OkStatus();
-}
-
-float LoadElement(const std::byte* block, DType dtype, int64_t index) {
-  if (dtype == DType::kFloat32) return reinterpret_cast<const float*>(block)[index];
-  return ToFloat(reinterpret_cast<const BFloat16*>(block)[index]);
-}
-
-void StoreElement(std::byte* block, DType dtype, int64_t index, float value) {
-  if (dtype == DType::kFloat32) {
-    reinterpret_cast<float*>(block)[index] = value;
-  } else {
-    reinterpret_cast<BFloat16*>(block)[index] = ToBFloat16(value);
-  }
 }
 
 }  // namespace evaserve

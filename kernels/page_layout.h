@@ -70,10 +70,6 @@ using PageList = std::span<const int32_t>;
 absl::Status ValidateSlots(const PageStore& pages, PageList list, int64_t num_slots,
                            const char* field);
 
-// One element of a block of keys or values, by its index in the layout.
-float LoadElement(const std::byte* block, DType dtype, int64_t index);
-void StoreElement(std::byte* block, DType dtype, int64_t index, float value);
-
 // What the queries of one sequence see: first every summary, then the window.
 struct SlotList {
   PageList summary_pages;

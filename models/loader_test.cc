@@ -135,10 +135,18 @@ TEST_F(LoaderTest, NamesATensorOfAnotherShape) {
 
 TEST_F(LoaderTest, NamesATensorOfAnotherType) {
   ChangeTensor(kQuery, [](TensorData& tensor) {
-    tensor.dtype = "F16";
-    tensor.bytes.resize(tensor.bytes.size() / 2);
+    tensor.dtype = "F64";
+    tensor.bytes.resize(tensor.bytes.size() * 2);
   });
-  EXPECT_THAT(LoadError(), IsError(kInvalid, "model.safetensors", kQuery, "F16", "BF16"));
+  EXPECT_THAT(LoadError(), IsError(kInvalid, "model.safetensors", kQuery, "F64", "BF16"));
+}
+
+TEST_F(LoaderTest, RunsAFloat16CheckpointInAnotherTypeOnTheCpu) {
+  EvaByteConfig config = TinyConfig();
+  config.dtype = DType::kFloat16;
+  WriteRandomModel(dir_.path(), config);
+  EXPECT_THAT(LoadError(), IsError(kInvalid, "float16", "CPU", "bfloat16"));
+  EXPECT_TRUE(LoadError({.dtype = DType::kBFloat16}).ok());
 }
 
 TEST_F(LoaderTest, NamesATruncatedFile) {

@@ -20,8 +20,10 @@ struct TextValues {
   std::string log_format = "text";
 };
 
-const std::map<std::string, std::optional<DType>> kDTypes{
-    {"auto", std::nullopt}, {"float32", DType::kFloat32}, {"bfloat16", DType::kBFloat16}};
+const std::map<std::string, std::optional<DType>> kDTypes{{"auto", std::nullopt},
+                                                          {"float32", DType::kFloat32},
+                                                          {"bfloat16", DType::kBFloat16},
+                                                          {"float16", DType::kFloat16}};
 
 std::string EnvironmentName(std::string flag) {
   for (char& c : flag) c = c == '-' ? '_' : static_cast<char>(std::toupper(c));
@@ -55,7 +57,8 @@ void DeclareOptions(CLI::App& app, Config& config, TextValues& text) {
       "Where models run: cpu, cuda:N, or auto: the first CUDA device that takes the model, else "
       "cpu")
       ->check(IsDevice);
-  Add(app, "dtype", text.dtype, "Weights: auto (config.json decides), float32 or bfloat16")
+  Add(app, "dtype", text.dtype,
+      "Weights: auto (config.json decides), float32, bfloat16 or float16 (GPU only)")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   Add(app, "state-memory-mb", config.state_memory_mb, "Memory for each model's sequences, MiB")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));

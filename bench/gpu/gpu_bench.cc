@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kHeads = 32, kHeadDim = 128, kWindow = 2048, kChunk = 16;
 constexpr int kWidth = kHeads * kHeadDim;
-constexpr HalfType kType = HalfType::kBFloat16;
+constexpr DType kType = DType::kBFloat16;
 
 template <typename T>
 T Must(absl::StatusOr<T> value) {

@@ -13,7 +13,7 @@
 
 namespace evaserve {
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 struct NarrowAttend {
   using Image = PageImage<kHeadDim>;
   static constexpr int kWarps = 4;
@@ -291,7 +291,7 @@ struct NarrowAttend {
   }
 };
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 EVASERVE_KERNEL((NarrowAttend<kType, kHeadDim>::kThreads), 2)
 AttendNarrowKernel(const EVASERVE_GRID_CONSTANT NarrowAttendArgs args) {
   using Kernel = NarrowAttend<kType, kHeadDim>;

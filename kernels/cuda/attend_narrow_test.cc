@@ -16,7 +16,7 @@ struct Launch {
   uint64_t schedule = 1;
 };
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 class Narrow {
  public:
   using Kernel = NarrowAttend<kType, kHeadDim>;
@@ -63,45 +63,45 @@ const std::vector<AttendCase::Sequence> kDecoding = {{1, 1, 0},     {1, 130, 5},
                                                      {1, 200, 128}, {3, 128, 64}, {1, 257, 390}};
 
 TEST(AttendNarrowTest, AgreesWithTheReferenceForEveryHeadDim) {
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 32>({.num_heads = 2, .sequences = kDecoding}, {})
+  EXPECT_LT((Narrow<DType::kBFloat16, 32>({.num_heads = 2, .sequences = kDecoding}, {})
                  .Compare()
                  .relative),
             kBFloat16Tolerance);
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 64>({.sequences = kDecoding}, {}).Compare().relative),
+  EXPECT_LT((Narrow<DType::kBFloat16, 64>({.sequences = kDecoding}, {}).Compare().relative),
             kBFloat16Tolerance);
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 96>({.sequences = kDecoding}, {}).Compare().relative),
+  EXPECT_LT((Narrow<DType::kBFloat16, 96>({.sequences = kDecoding}, {}).Compare().relative),
             kBFloat16Tolerance);
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 128>({.sequences = kDecoding}, {}).Compare().relative),
+  EXPECT_LT((Narrow<DType::kBFloat16, 128>({.sequences = kDecoding}, {}).Compare().relative),
             kBFloat16Tolerance);
 }
 
 TEST(AttendNarrowTest, Float16IsFiner) {
-  EXPECT_LT((Narrow<HalfType::kFloat16, 64>({.sequences = kDecoding}, {}).Compare().relative),
+  EXPECT_LT((Narrow<DType::kFloat16, 64>({.sequences = kDecoding}, {}).Compare().relative),
             kFloat16Tolerance);
 }
 
 TEST(AttendNarrowTest, ATileWithOneSplitNeedsNoPartialResults) {
-  const Narrow<HalfType::kBFloat16, 64> narrow({.sequences = kDecoding}, {.min_slots = 1024});
+  const Narrow<DType::kBFloat16, 64> narrow({.sequences = kDecoding}, {.min_slots = 1024});
   EXPECT_EQ(narrow.num_splits(), static_cast<int>(kDecoding.size()));
   EXPECT_LT(narrow.Compare().relative, kBFloat16Tolerance);
 }
 
 TEST(AttendNarrowTest, ABlockTakesOneSplitAfterTheOther) {
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 64>({.sequences = kDecoding},
-                                             {.num_blocks = 2, .planned_blocks = 40})
+  EXPECT_LT((Narrow<DType::kBFloat16, 64>({.sequences = kDecoding},
+                                          {.num_blocks = 2, .planned_blocks = 40})
                  .Compare()
                  .relative),
             kBFloat16Tolerance);
 }
 
 TEST(AttendNarrowTest, GivesTheNormaliser) {
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 64>({.sequences = kDecoding}, {}).Compare().lse),
+  EXPECT_LT((Narrow<DType::kBFloat16, 64>({.sequences = kDecoding}, {}).Compare().lse),
             kLseTolerance);
 }
 
 TEST(AttendNarrowTest, SeesAncestorsOnlyInATree) {
   const AttendCase::Error error =
-      Narrow<HalfType::kBFloat16, 64>(
+      Narrow<DType::kBFloat16, 64>(
           {.sequences = {{31, 150, 20, true}, {40, 150, 0, true}, {7, 7, 0, true}, {1, 9, 0}}}, {})
           .Compare();
   EXPECT_LT(error.relative, kBFloat16Tolerance);
@@ -109,7 +109,7 @@ TEST(AttendNarrowTest, SeesAncestorsOnlyInATree) {
 }
 
 TEST(AttendNarrowTest, HoldsLargeLogits) {
-  EXPECT_LT((Narrow<HalfType::kBFloat16, 64>({.sequences = kDecoding, .spread = 8.f}, {})
+  EXPECT_LT((Narrow<DType::kBFloat16, 64>({.sequences = kDecoding, .spread = 8.f}, {})
                  .Compare()
                  .relative),
             kBFloat16Tolerance);
@@ -117,13 +117,13 @@ TEST(AttendNarrowTest, HoldsLargeLogits) {
 
 TEST(AttendNarrowTest, TheScheduleDoesNotChangeABit) {
   const AttendCase::Options options{.sequences = kDecoding};
-  const Narrow<HalfType::kBFloat16, 64> once(options, {.schedule = 0}),
+  const Narrow<DType::kBFloat16, 64> once(options, {.schedule = 0}),
       again(options, {.schedule = 9});
   EXPECT_EQ(once.out(), again.out());
 }
 
 TEST(AttendNarrowTest, LeavesItsCountersAsTheyWere) {
-  EXPECT_TRUE((Narrow<HalfType::kBFloat16, 64>({.sequences = kDecoding}, {}).CountersAreZero()));
+  EXPECT_TRUE((Narrow<DType::kBFloat16, 64>({.sequences = kDecoding}, {}).CountersAreZero()));
 }
 
 }  // namespace

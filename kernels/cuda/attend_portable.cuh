@@ -8,7 +8,7 @@
 
 namespace evaserve {
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 struct PortableAttend {
   using Image = PageImage<kHeadDim>;
   static constexpr int kWarps = 4;
@@ -220,7 +220,7 @@ struct PortableAttend {
 };
 
 // One block per tile and head, the heads of a tile next to each other.
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 EVASERVE_KERNEL((PortableAttend<kType, kHeadDim>::kThreads), 2)
 AttendPortableKernel(const EVASERVE_GRID_CONSTANT CudaAttendArgs args) {
   using Kernel = PortableAttend<kType, kHeadDim>;

@@ -147,7 +147,7 @@ struct WideProducer {
   }
 };
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 struct WideConsumer {
   using Shape = WideShape<kHeadDim>;
   using Image = typename Shape::Image;
@@ -349,7 +349,7 @@ struct WideConsumer {
   }
 };
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 EVASERVE_KERNEL(WideShape<kHeadDim>::kThreads, 1)
 AttendWideKernel(const EVASERVE_GRID_CONSTANT WideAttendArgs args) {
   const WideShared<kHeadDim> shared;

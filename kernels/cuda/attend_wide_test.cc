@@ -7,7 +7,7 @@
 namespace evaserve {
 namespace {
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 AttendCase::Error Check(AttendCase::Options options, int num_blocks, uint64_t schedule) {
   using Shape = WideShape<kHeadDim>;
   using Image = typename Shape::Image;
@@ -33,39 +33,38 @@ const std::vector<AttendCase::Sequence> kRagged = {
     {1, 1, 0}, {200, 300, 5}, {130, 130, 0}, {128, 256, 128}, {3, 128, 64}};
 
 TEST(AttendWideTest, AgreesWithTheReferenceForEveryHeadDim) {
-  EXPECT_LT((Check<HalfType::kBFloat16, 32>({.num_heads = 2, .sequences = kRagged}, 3, 0).relative),
+  EXPECT_LT((Check<DType::kBFloat16, 32>({.num_heads = 2, .sequences = kRagged}, 3, 0).relative),
             kBFloat16Tolerance);
-  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.sequences = kRagged}, 2, 1).relative),
+  EXPECT_LT((Check<DType::kBFloat16, 64>({.sequences = kRagged}, 2, 1).relative),
             kBFloat16Tolerance);
-  EXPECT_LT((Check<HalfType::kBFloat16, 96>({.sequences = kRagged}, 2, 2).relative),
+  EXPECT_LT((Check<DType::kBFloat16, 96>({.sequences = kRagged}, 2, 2).relative),
             kBFloat16Tolerance);
-  EXPECT_LT((Check<HalfType::kBFloat16, 128>({.sequences = kRagged}, 2, 3).relative),
+  EXPECT_LT((Check<DType::kBFloat16, 128>({.sequences = kRagged}, 2, 3).relative),
             kBFloat16Tolerance);
 }
 
 TEST(AttendWideTest, ABlockTakesOneTileAfterTheOther) {
-  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.num_heads = 2, .sequences = kRagged}, 1, 4).relative),
+  EXPECT_LT((Check<DType::kBFloat16, 64>({.num_heads = 2, .sequences = kRagged}, 1, 4).relative),
             kBFloat16Tolerance);
 }
 
 TEST(AttendWideTest, Float16IsFiner) {
-  EXPECT_LT((Check<HalfType::kFloat16, 64>({.sequences = kRagged}, 2, 5).relative),
-            kFloat16Tolerance);
+  EXPECT_LT((Check<DType::kFloat16, 64>({.sequences = kRagged}, 2, 5).relative), kFloat16Tolerance);
 }
 
 TEST(AttendWideTest, GivesTheNormaliser) {
-  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.sequences = kRagged}, 2, 6).lse), kLseTolerance);
+  EXPECT_LT((Check<DType::kBFloat16, 64>({.sequences = kRagged}, 2, 6).lse), kLseTolerance);
 }
 
 TEST(AttendWideTest, SeesAncestorsOnlyInATree) {
-  const AttendCase::Error error = Check<HalfType::kBFloat16, 64>(
+  const AttendCase::Error error = Check<DType::kBFloat16, 64>(
       {.sequences = {{90, 300, 20, true}, {150, 150, 0, true}, {5, 9, 0}}}, 2, 7);
   EXPECT_LT(error.relative, kBFloat16Tolerance);
   EXPECT_LT(error.lse, kLseTolerance);
 }
 
 TEST(AttendWideTest, HoldsLargeLogits) {
-  EXPECT_LT((Check<HalfType::kBFloat16, 64>({.sequences = kRagged, .spread = 8.f}, 2, 8).relative),
+  EXPECT_LT((Check<DType::kBFloat16, 64>({.sequences = kRagged, .spread = 8.f}, 2, 8).relative),
             kBFloat16Tolerance);
 }
 

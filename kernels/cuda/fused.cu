@@ -4,8 +4,7 @@
 
 namespace evaserve {
 
-std::string LaunchAddRmsNorm(HalfType type, const AddRmsNormArgs& args, int num_rows,
-                             void* stream) {
+std::string LaunchAddRmsNorm(DType type, const AddRmsNormArgs& args, int num_rows, void* stream) {
   return DispatchType(type, [&](auto half) {
     return LaunchKernel(AddRmsNormKernel<decltype(half)::value>,
                         {num_rows, kFusedThreads, kFusedThreads / 32 * 4}, args,
@@ -13,7 +12,7 @@ std::string LaunchAddRmsNorm(HalfType type, const AddRmsNormArgs& args, int num_
   });
 }
 
-std::string LaunchSwiGlu(HalfType type, const SwiGluArgs& args, void* stream) {
+std::string LaunchSwiGlu(DType type, const SwiGluArgs& args, void* stream) {
   return DispatchType(type, [&](auto half) {
     const int64_t num_threads = int64_t{args.rows} * args.size / 8;
     return LaunchKernel(SwiGluKernel<decltype(half)::value>,

@@ -23,7 +23,7 @@ EVASERVE_DEVICE float SumOfBlock(float x, float* shared) {
 }
 
 // A block per row, kFusedThreads * 4 bytes / 32 of shared memory.
-template <HalfType kType>
+template <DType kType>
 EVASERVE_KERNEL(kFusedThreads, 1)
 AddRmsNormKernel(const EVASERVE_GRID_CONSTANT AddRmsNormArgs args) {
   const int64_t row = ptx::BlockIndex();
@@ -64,7 +64,7 @@ AddRmsNormKernel(const EVASERVE_GRID_CONSTANT AddRmsNormArgs args) {
   }
 }
 
-template <HalfType kType>
+template <DType kType>
 EVASERVE_DEVICE uint32_t SwiGluPair(uint32_t gate, uint32_t up) {
   constexpr float kLog2E = 1.44269504088896341f;
   const float low = ptx::LowHalf<kType>(gate), high = ptx::HighHalf<kType>(gate);
@@ -74,7 +74,7 @@ EVASERVE_DEVICE uint32_t SwiGluPair(uint32_t gate, uint32_t up) {
 }
 
 // Eight elements a thread.
-template <HalfType kType>
+template <DType kType>
 EVASERVE_KERNEL(kFusedThreads, 1)
 SwiGluKernel(const EVASERVE_GRID_CONSTANT SwiGluArgs args) {
   const int64_t index = int64_t{ptx::BlockIndex()} * kFusedThreads + ptx::ThreadIndex();

@@ -20,11 +20,11 @@ constexpr int kSizes[] = {8, 264, 4096};
 
 // Rounding moves a number by half a unit in the last place at most: 2^-8 or 2^-11 of itself. The
 // rest is for float32. Below its normal numbers float16 has steps of 6e-8.
-template <HalfType kType>
-constexpr double kTolerance = kType == HalfType::kBFloat16 ? 4e-3 : 5e-4;
+template <DType kType>
+constexpr double kTolerance = kType == DType::kBFloat16 ? 4e-3 : 5e-4;
 constexpr double kSmallest = 3e-8;
 
-template <HalfType kType>
+template <DType kType>
 void ExpectRounded(uint16_t got, double want) {
   EXPECT_NEAR(FloatFromHalf<kType>(got), want, kTolerance<kType> * std::fabs(want) + kSmallest);
 }
@@ -46,30 +46,30 @@ std::vector<float> RandomRows(int size, int64_t stride, float spread, uint32_t s
   return rows;
 }
 
-template <HalfType kType>
+template <DType kType>
 std::vector<uint16_t> ToHalves(const std::vector<float>& from) {
   std::vector<uint16_t> to;
   for (const float x : from) to.push_back(HalfFromFloat<kType>(x));
   return to;
 }
 
-template <HalfType kHalfType>
+template <DType kDType>
 struct OfType {
-  static constexpr HalfType kType = kHalfType;
+  static constexpr DType kType = kDType;
 };
-using Types = testing::Types<OfType<HalfType::kBFloat16>, OfType<HalfType::kFloat16>>;
+using Types = testing::Types<OfType<DType::kBFloat16>, OfType<DType::kFloat16>>;
 
 struct TypeName {
   template <typename Type>
   static std::string GetName(int) {
-    return Type::kType == HalfType::kBFloat16 ? "BFloat16" : "Float16";
+    return Type::kType == DType::kBFloat16 ? "BFloat16" : "Float16";
   }
 };
 
 enum class NormMode { kSeparate, kInPlace, kNothingAdded };
 
 // Every stride is another one.
-template <HalfType kType>
+template <DType kType>
 class NormCase {
  public:
   NormCase(int size, NormMode mode)
@@ -172,7 +172,7 @@ TYPED_TEST(AddRmsNormTest, AddsNothingIfThereIsNothing) {
   this->ExpectFollowsItsFormula(NormMode::kNothingAdded);
 }
 
-template <HalfType kType>
+template <DType kType>
 std::vector<uint16_t> RunSwiGlu(const std::vector<uint16_t>& x, int64_t x_stride, int size,
                                 int64_t y_stride) {
   std::vector<uint16_t> y(kRows * y_stride, kPoison);
@@ -187,7 +187,7 @@ class SwiGluTest : public testing::Test {};
 TYPED_TEST_SUITE(SwiGluTest, Types, TypeName);
 
 TYPED_TEST(SwiGluTest, FollowsItsFormula) {
-  constexpr HalfType kType = TypeParam::kType;
+  constexpr DType kType = TypeParam::kType;
   for (const int size : kSizes) {
     const int64_t x_stride = 2 * size + 24, y_stride = size + 16;
     const auto x = ToHalves<kType>(RandomRows(2 * size, x_stride, 4.f, 1));
@@ -209,8 +209,8 @@ TYPED_TEST(SwiGluTest, FollowsItsFormula) {
 }
 
 TYPED_TEST(SwiGluTest, HoldsGatesFarFromZero) {
-  constexpr HalfType kType = TypeParam::kType;
-  constexpr float kLargest = kType == HalfType::kBFloat16 ? 3e38f : 65504.f;
+  constexpr DType kType = TypeParam::kType;
+  constexpr float kLargest = kType == DType::kBFloat16 ? 3e38f : 65504.f;
   const float gates[] = {-kLargest, -6e4f, -1000.f, -100.f, -88.f, 88.f, 1000.f, kLargest};
   std::vector<float> x;
   for (int row = 0; row < kRows; ++row) {

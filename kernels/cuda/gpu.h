@@ -45,7 +45,7 @@ class GpuMemory {
 
 // y = x weight^T: x is [rows, in], weight [out, in], both of `type`; y is [rows, out].
 struct GpuMultiplyParams {
-  HalfType type = HalfType::kBFloat16;
+  DType type = DType::kBFloat16;
   const void* x = nullptr;
   int64_t x_stride = 0;  // elements between two rows; a multiple of 8, as are the others
   const void* weight = nullptr;

@@ -89,7 +89,7 @@ TEST_F(GpuStepTest, AttendsForEverySequenceOfABatch) {
 }
 
 TEST_F(GpuStepTest, TakesFloat16) {
-  EXPECT_LT(AttendError({.type = HalfType::kFloat16, .head_dim = 64, .sequences = kMixed}), 6e-4);
+  EXPECT_LT(AttendError({.type = DType::kFloat16, .head_dim = 64, .sequences = kMixed}), 6e-4);
 }
 
 TEST_F(GpuStepTest, GivesTheSameBitsAgain) {
@@ -130,10 +130,10 @@ TEST_F(GpuStepTest, NamesWhatIsWrong) {
 
 TEST_F(GpuStepTest, RefusesShapesThatNoKernelTakes) {
   const AttendCase test({.head_dim = 64, .sequences = {{1, 1, 0}}});
-  GpuStep wrong_dim({.shape = {HalfType::kBFloat16, 80}, .num_heads = 1, .chunk = 16}, *gpu_);
+  GpuStep wrong_dim({.shape = {DType::kBFloat16, 80}, .num_heads = 1, .chunk = 16}, *gpu_);
   EXPECT_THAT(std::string(Prepare(wrong_dim, test, test.Sequences()).message()),
               HasSubstr("head_dim is 80"));
-  GpuStep wrong_chunk({.shape = {HalfType::kBFloat16, 64}, .num_heads = 1, .chunk = 24}, *gpu_);
+  GpuStep wrong_chunk({.shape = {DType::kBFloat16, 64}, .num_heads = 1, .chunk = 24}, *gpu_);
   EXPECT_THAT(std::string(Prepare(wrong_chunk, test, test.Sequences()).message()),
               HasSubstr("chunk is 24"));
 }

@@ -95,9 +95,9 @@ inline std::string MakeTensorMap(const TensorMapShape& shape, ptx::TensorMap* ma
 
 #endif
 
-template <HalfType kType>
+template <DType kType>
 struct HalfTag {
-  static constexpr HalfType value = kType;
+  static constexpr DType value = kType;
 };
 template <int kHeadDim>
 struct HeadDimTag {
@@ -106,14 +106,14 @@ struct HeadDimTag {
 
 // Calls fn(HalfTag<type>{}).
 template <typename Fn>
-std::string DispatchType(HalfType type, Fn&& fn) {
-  return type == HalfType::kBFloat16 ? fn(HalfTag<HalfType::kBFloat16>{})
-                                     : fn(HalfTag<HalfType::kFloat16>{});
+std::string DispatchType(DType type, Fn&& fn) {
+  return type == DType::kBFloat16 ? fn(HalfTag<DType::kBFloat16>{})
+                                  : fn(HalfTag<DType::kFloat16>{});
 }
 
 // Calls fn(HalfTag<type>{}, HeadDimTag<head_dim>{}).
 template <typename Fn>
-std::string DispatchShape(HalfType type, int head_dim, Fn&& fn) {
+std::string DispatchShape(DType type, int head_dim, Fn&& fn) {
   return DispatchType(type, [&](auto half) -> std::string {
     switch (head_dim) {
       case 32:

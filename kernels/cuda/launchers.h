@@ -13,7 +13,7 @@ namespace evaserve {
 
 // What a kernel is compiled for.
 struct GpuShape {
-  HalfType type = HalfType::kBFloat16;
+  DType type = DType::kBFloat16;
   int head_dim = 0;
 };
 
@@ -44,8 +44,8 @@ int NarrowPartialFloats(int head_dim);
 
 std::string LaunchStoreChunks(GpuShape shape, const StoreChunksArgs& args, void* stream);
 
-std::string LaunchAddRmsNorm(HalfType type, const AddRmsNormArgs& args, int num_rows, void* stream);
+std::string LaunchAddRmsNorm(DType type, const AddRmsNormArgs& args, int num_rows, void* stream);
 std::string LaunchGatherRows(const GatherRowsArgs& args, int num_rows, void* stream);
-std::string LaunchSwiGlu(HalfType type, const SwiGluArgs& args, void* stream);
+std::string LaunchSwiGlu(DType type, const SwiGluArgs& args, void* stream);
 
 }  // namespace evaserve

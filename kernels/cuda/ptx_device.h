@@ -38,24 +38,24 @@ EVASERVE_PTX float Log2(float x) { return log2f(x); }
 EVASERVE_PTX float ReciprocalSqrt(float x) { return rsqrtf(x); }
 EVASERVE_PTX float FloatFromBits(uint32_t bits) { return __uint_as_float(bits); }
 
-template <HalfType kType>
+template <DType kType>
 EVASERVE_PTX uint32_t PackHalves(float low, float high) {
   uint32_t pair;
-  if constexpr (kType == HalfType::kBFloat16) {
+  if constexpr (kType == DType::kBFloat16) {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   } else {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   }
   return pair;
 }
-template <HalfType kType>
+template <DType kType>
 EVASERVE_PTX float LowHalf(uint32_t pair) {
-  if constexpr (kType == HalfType::kBFloat16) return __uint_as_float(pair << 16);
+  if constexpr (kType == DType::kBFloat16) return __uint_as_float(pair << 16);
   return __half2float(__ushort_as_half(static_cast<uint16_t>(pair)));
 }
-template <HalfType kType>
+template <DType kType>
 EVASERVE_PTX float HighHalf(uint32_t pair) {
-  if constexpr (kType == HalfType::kBFloat16) return __uint_as_float(pair & 0xffff0000u);
+  if constexpr (kType == DType::kBFloat16) return __uint_as_float(pair & 0xffff0000u);
   return __half2float(__ushort_as_half(static_cast<uint16_t>(pair >> 16)));
 }
 
@@ -98,9 +98,9 @@ EVASERVE_PTX void LoadMatrices(uint32_t (&to)[4], SharedAddress row, bool transp
                ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                       \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high))
-template <HalfType kType>
+template <DType kType>
 EVASERVE_PTX void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b_low, uint32_t b_high) {
-  if constexpr (kType == HalfType::kBFloat16) {
+  if constexpr (kType == DType::kBFloat16) {
     EVASERVE_MMA("bf16");
   } else {
     EVASERVE_MMA("f16");

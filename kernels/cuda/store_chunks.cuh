@@ -13,7 +13,7 @@
 
 namespace evaserve {
 
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 struct StoreChunk {
   using Image = PageImage<kHeadDim>;
   static constexpr int kWarps = 4;
@@ -200,7 +200,7 @@ struct StoreChunk {
 };
 
 // A warp per chunk and head.
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 EVASERVE_KERNEL((StoreChunk<kType, kHeadDim>::kThreads), 1)
 StoreChunksKernel(const EVASERVE_GRID_CONSTANT StoreChunksArgs args) {
   using Kernel = StoreChunk<kType, kHeadDim>;

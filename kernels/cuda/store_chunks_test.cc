@@ -75,7 +75,7 @@ Row WeightedMean(const Row& logits, const std::vector<Row>& rows) {
 }
 
 // A random batch, stored step by step, and the float64 loops that say what is right.
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 class StoreCase {
  public:
   explicit StoreCase(const Options& options)
@@ -302,14 +302,14 @@ class StoreCase {
 
 template <typename Kernel>
 struct Traits;
-template <HalfType kType, int kHeadDim>
+template <DType kType, int kHeadDim>
 struct Traits<StoreChunk<kType, kHeadDim>> {
   using Case = StoreCase<kType, kHeadDim>;
   // Rounding moves an element, and so a row, by half a unit in the last place at most: 2^-8 or
   // 2^-11 of itself. The rest is for float32.
-  static constexpr double kTolerance = kType == HalfType::kBFloat16 ? 4e-3 : 5e-4;
+  static constexpr double kTolerance = kType == DType::kBFloat16 ? 4e-3 : 5e-4;
   static std::string Name() {
-    return (kType == HalfType::kBFloat16 ? "BFloat16Dim" : "Float16Dim") + std::to_string(kHeadDim);
+    return (kType == DType::kBFloat16 ? "BFloat16Dim" : "Float16Dim") + std::to_string(kHeadDim);
   }
 };
 
@@ -332,11 +332,10 @@ class StoreChunksTest : public testing::Test {
   }
 };
 
-using Kernels =
-    testing::Types<StoreChunk<HalfType::kBFloat16, 32>, StoreChunk<HalfType::kBFloat16, 64>,
-                   StoreChunk<HalfType::kBFloat16, 96>, StoreChunk<HalfType::kBFloat16, 128>,
-                   StoreChunk<HalfType::kFloat16, 32>, StoreChunk<HalfType::kFloat16, 64>,
-                   StoreChunk<HalfType::kFloat16, 96>, StoreChunk<HalfType::kFloat16, 128>>;
+using Kernels = testing::Types<StoreChunk<DType::kBFloat16, 32>, StoreChunk<DType::kBFloat16, 64>,
+                               StoreChunk<DType::kBFloat16, 96>, StoreChunk<DType::kBFloat16, 128>,
+                               StoreChunk<DType::kFloat16, 32>, StoreChunk<DType::kFloat16, 64>,
+                               StoreChunk<DType::kFloat16, 96>, StoreChunk<DType::kFloat16, 128>>;
 TYPED_TEST_SUITE(StoreChunksTest, Kernels, KernelName);
 
 TYPED_TEST(StoreChunksTest, AgreesWithTheReferenceForEveryChunkSize) {

@@ -47,11 +47,11 @@
 
 namespace evaserve::ptx {
 
-template <HalfType kType, int kColumns>
+template <DType kType, int kColumns>
 EVASERVE_PTX void WgmmaShared(float (&d)[kColumns / 2], Descriptor a_matrix, Descriptor b_matrix,
                               bool accumulate) {
   static_assert(kColumns == 128);
-  if constexpr (kType == HalfType::kBFloat16) {
+  if constexpr (kType == DType::kBFloat16) {
     EVASERVE_WGMMA_SHARED(128, 64, "bf16", 64, 65, 66);
   } else {
     EVASERVE_WGMMA_SHARED(128, 64, "f16", 64, 65, 66);
@@ -70,10 +70,10 @@ EVASERVE_PTX void WgmmaShared(float (&d)[kColumns / 2], Descriptor a_matrix, Des
     EVASERVE_WGMMA_REGISTERS(128, 64, type, 64, 65, 66, 67, 68, 69); \
   }
 
-template <HalfType kType, int kColumns>
+template <DType kType, int kColumns>
 EVASERVE_PTX void WgmmaRegisters(float (&d)[kColumns / 2], const uint32_t* a, Descriptor b_matrix,
                                  bool accumulate) {
-  if constexpr (kType == HalfType::kBFloat16) {
+  if constexpr (kType == DType::kBFloat16) {
     EVASERVE_WGMMA_BY_WIDTH("bf16")
   } else {
     EVASERVE_WGMMA_BY_WIDTH("f16")

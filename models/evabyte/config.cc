@@ -33,7 +33,7 @@ void ReadSizes(JsonFields& fields, EvaByteConfig& config) {
     fields.Fail("hidden_size",
                 absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
   } else if (const absl::Status heads =
-                 Validate(PageLayout{config.dtype, config.num_heads, config.head_dim()});
+                 Validate(PageLayout{DType::kFloat32, config.num_heads, config.head_dim()});
              !heads.ok()) {
     fields.Fail("hidden_size",
                 absl::StrCat("a size that the kernels take (", std::string(heads.message()), ")"));
@@ -47,11 +47,10 @@ void ReadNumerics(JsonFields& fields, EvaByteConfig& config) {
   config.rms_norm_eps = fields.Number("rms_norm_eps", config.rms_norm_eps, 0, 1);
   config.norm_unit_offset = fields.Boolean("norm_add_unit_offset", config.norm_unit_offset);
   config.rope_theta = fields.Number("rope_theta", config.rope_theta, 1, kMaxFloat);
-  const std::string dtype = fields.String("torch_dtype", "float32");
-  if (dtype != "float32" && dtype != "bfloat16") {
-    fields.Fail("torch_dtype", "\"float32\", \"bfloat16\"");
-  }
-  config.dtype = dtype == "bfloat16" ? DType::kBFloat16 : DType::kFloat32;
+  const std::string name = fields.String("torch_dtype", "float32");
+  const std::optional<DType> dtype = DTypeFromName(name);
+  if (!dtype) fields.Fail("torch_dtype", "\"float32\", \"bfloat16\", \"float16\"");
+  config.dtype = dtype.value_or(DType::kFloat32);
 }
 
 absl::Status ReadRopeScaling(const nlohmann::json& json, const std::string& where,

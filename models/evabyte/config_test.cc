@@ -117,7 +117,7 @@ TEST(EvaByteConfigTest, RefusesOtherFunctions) {
   EXPECT_THAT(ErrorWith("attention_bias", true), IsError(kInvalid, "attention_bias", "false"));
   EXPECT_THAT(ErrorWith("tie_word_embeddings", true), IsError(kInvalid, "tie_word_embeddings"));
   EXPECT_THAT(ErrorWith("num_chunks", 8), IsError(kInvalid, "num_chunks", "8", "null"));
-  EXPECT_THAT(ErrorWith("torch_dtype", "float16"), IsError(kInvalid, "torch_dtype", "bfloat16"));
+  EXPECT_THAT(ErrorWith("torch_dtype", "int8"), IsError(kInvalid, "torch_dtype", "bfloat16"));
 }
 
 TEST(EvaByteConfigTest, ReadsRopeScaling) {

@@ -9,8 +9,7 @@
 namespace evaserve {
 namespace {
 
-constexpr HalfType kType = HalfType::kBFloat16;
-constexpr int64_t kHalf = sizeof(uint16_t), kFloat = sizeof(float);
+constexpr int64_t kFloat = sizeof(float);
 
 absl::Status Refuse(const char* key, int64_t value, const char* allowed) {
   return absl::InvalidArgumentError(
@@ -19,8 +18,8 @@ absl::Status Refuse(const char* key, int64_t value, const char* allowed) {
 
 absl::Status CheckConfig(const EvaByteConfig& config) {
   const int head_dim = config.head_dim();
-  if (config.dtype != DType::kBFloat16) {
-    return absl::InvalidArgumentError("dtype is float32; allowed on a device: bfloat16");
+  if (config.dtype == DType::kFloat32) {
+    return absl::InvalidArgumentError("dtype is float32; allowed on a device: bfloat16, float16");
   }
   if (!IsCudaHeadDim(head_dim)) {
     return Refuse("hidden_size / num_attention_heads", head_dim, "32, 64, 96, 128");
@@ -36,7 +35,7 @@ absl::Status CheckConfig(const EvaByteConfig& config) {
 }
 
 int64_t PageBytes(const EvaByteConfig& config) {
-  return CudaPageBytes(config.num_heads, config.head_dim(), kHalf);
+  return CudaPageBytes(config.num_heads, config.head_dim(), SizeOf(config.dtype));
 }
 
 }  // namespace
@@ -49,7 +48,7 @@ absl::StatusOr<std::unique_ptr<EvaByteCuda>> EvaByteCuda::Create(const EvaByteCo
   const absl::StatusOr<int> num_pages =
       NumPages(state_bytes, PageBytes(config) * config.num_layers);
   if (!num_pages.ok()) return num_pages.status();
-  absl::StatusOr<EvaByteCudaWeights> weights = UploadEvaByteWeights(tensors, *gpu);
+  absl::StatusOr<EvaByteCudaWeights> weights = UploadEvaByteWeights(tensors, config.dtype, *gpu);
   if (!weights.ok()) return weights.status();
   std::unique_ptr<EvaByteCuda> backend(new EvaByteCuda(config, std::move(gpu), *num_pages));
   backend->weights_ = *std::move(weights);
@@ -61,7 +60,7 @@ EvaByteCuda::EvaByteCuda(const EvaByteConfig& config, std::unique_ptr<Gpu> gpu, 
     : config_(config),
       gpu_(std::move(gpu)),
       pages_({num_pages, kCudaPageSlots, PageBytes(config) * config.num_layers}),
-      step_({.shape = {kType, config.head_dim()},
+      step_({.shape = {config.dtype, config.head_dim()},
              .num_heads = config.num_heads,
              .chunk = config.chunk,
              .scale = 1.f / std::sqrt(static_cast<float>(config.head_dim()))},
@@ -94,17 +93,18 @@ absl::Status EvaByteCuda::MakeState(int num_pages) {
 
 absl::Status EvaByteCuda::MakeBuffers(int num_rows) {
   const int64_t rows = num_rows, hidden = config_.hidden_size, inter = config_.intermediate_size;
+  const int64_t element = element_bytes();
   const struct {
     GpuMemory& memory;
     int64_t bytes;
   } buffers[] = {
       {row_numbers_, rows * int64_t{sizeof(int32_t)}},
       {residual_, rows * hidden * kFloat},
-      {normed_, rows * hidden * kHalf},
-      {delta_, rows * hidden * kHalf},
-      {wide_, rows * std::max(3 * hidden, 2 * inter) * kHalf},
-      {narrow_, rows * std::max(hidden, inter) * kHalf},
-      {gathered_, rows * hidden * kHalf},
+      {normed_, rows * hidden * element},
+      {delta_, rows * hidden * element},
+      {wide_, rows * std::max(3 * hidden, 2 * inter) * element},
+      {narrow_, rows * std::max(hidden, inter) * element},
+      {gathered_, rows * hidden * element},
   };
   for (const auto& [memory, bytes] : buffers) {
     if (absl::Status status = Grow(*gpu_, bytes, memory); !status.ok()) return status;
@@ -171,12 +171,12 @@ absl::Status EvaByteCuda::Attention(int layer_index, int num_rows) {
   const int hidden = config_.hidden_size;
   absl::Status status = Multiply(normed_, layer.qkv, wide_, num_rows, hidden, 3 * hidden);
   if (!status.ok()) return status;
-  auto* const q = wide_.as<uint16_t>();  // a row is [q | k | v]
+  auto* const q = wide_.as<char>();  // a row is [q | k | v]
   const GpuStep::Layer pages{
       .pool = pool_.as<char>() + int64_t{layer_index} * pages_.num_pages() * PageBytes(config_),
       .q = q,
-      .k = q + hidden,
-      .v = q + 2 * hidden,
+      .k = q + hidden * element_bytes(),
+      .v = q + 2 * hidden * element_bytes(),
       .stride = 3 * hidden,
       .cos = cos_.as<float>(),
       .sin = sin_.as<float>(),
@@ -191,7 +191,7 @@ absl::Status EvaByteCuda::Mlp(const EvaByteCudaWeights::Layer& layer, int num_ro
   const int hidden = config_.hidden_size, inter = config_.intermediate_size;
   absl::Status status = Multiply(normed_, layer.gate_up, wide_, num_rows, hidden, 2 * inter);
   if (!status.ok()) return status;
-  status = LaunchStatus(LaunchSwiGlu(kType,
+  status = LaunchStatus(LaunchSwiGlu(config_.dtype,
                                      {.x = wide_.as<void>(),
                                       .x_stride = 2 * inter,
                                       .y = narrow_.as<void>(),
@@ -205,7 +205,7 @@ absl::Status EvaByteCuda::Mlp(const EvaByteCudaWeights::Layer& layer, int num_ro
 
 absl::Status EvaByteCuda::Norm(const GpuMemory& weight, bool has_delta, int num_rows) {
   const int hidden = config_.hidden_size;
-  return LaunchStatus(LaunchAddRmsNorm(kType,
+  return LaunchStatus(LaunchAddRmsNorm(config_.dtype,
                                        {.x = has_delta ? delta_.as<void>() : nullptr,
                                         .x_stride = hidden,
                                         .residual = residual_.as<float>(),
@@ -220,7 +220,7 @@ absl::Status EvaByteCuda::Norm(const GpuMemory& weight, bool has_delta, int num_
 
 absl::Status EvaByteCuda::Multiply(const GpuMemory& x, const GpuMemory& weight, GpuMemory& y,
                                    int num_rows, int in, int out) {
-  return gpu_->Multiply({.type = kType,
+  return gpu_->Multiply({.type = config_.dtype,
                          .x = x.as<void>(),
                          .x_stride = in,
                          .weight = weight.as<void>(),
@@ -244,33 +244,37 @@ absl::StatusOr<EvaByteBackend::Outputs> EvaByteCuda::ComputeOutputs(std::span<co
   status = LaunchStatus(LaunchGatherRows({.from = normed_.as<void>(),
                                           .rows = row_numbers_.as<int32_t>(),
                                           .to = gathered_.as<void>(),
-                                          .row_bytes = hidden * kHalf},
+                                          .row_bytes = hidden * element_bytes()},
                                          num_rows, gpu_->stream()));
   if (!status.ok()) return status;
   logits_.resize(size_t(num_logit_rows) * config_.vocab_size);
-  status = ComputeLogits(gathered_.as<uint16_t>(), num_logit_rows, /*num_heads=*/1, logits_.data());
+  status = ComputeLogits(gathered_.as<void>(), num_logit_rows, /*num_heads=*/1, logits_.data());
   if (!status.ok()) return status;
   if (!wants_hidden) return Outputs{nullptr, logits_.data()};
-  halves_.resize(num_rows * hidden);
-  status = gpu_->ToHost(halves_.data(), gathered_.as<void>(), num_rows * hidden * kHalf);
+  gathered_on_host_.resize(num_rows * hidden * element_bytes());
+  status =
+      gpu_->ToHost(gathered_on_host_.data(), gathered_.as<void>(), std::ssize(gathered_on_host_));
   if (!status.ok()) return status;
-  hidden_.resize(halves_.size());
-  std::transform(halves_.begin(), halves_.end(), hidden_.begin(), FloatFromHalf<kType>);
+  hidden_.resize(num_rows * hidden);
+  for (int64_t i = 0; i < std::ssize(hidden_); ++i) {
+    hidden_[i] = LoadElement(gathered_on_host_.data(), config_.dtype, i);
+  }
   return Outputs{hidden_.data(), logits_.data()};
 }
 
 absl::Status EvaByteCuda::ComputeAllLogits(int begin, int count, float* logits) {
-  return ComputeLogits(gathered_.as<uint16_t>() + int64_t{begin} * config_.hidden_size, count,
-                       config_.num_pred_heads, logits);
+  const int64_t row_bytes = config_.hidden_size * element_bytes();
+  return ComputeLogits(gathered_.as<char>() + begin * row_bytes, count, config_.num_pred_heads,
+                       logits);
 }
 
-absl::Status EvaByteCuda::ComputeLogits(const uint16_t* hidden, int num_rows, int num_heads,
+absl::Status EvaByteCuda::ComputeLogits(const void* hidden, int num_rows, int num_heads,
                                         float* logits) {
   if (num_rows == 0) return absl::OkStatus();
   const int num_logits = num_heads * config_.vocab_size;
   const int64_t bytes = int64_t{num_rows} * num_logits * kFloat;
   if (absl::Status status = Grow(*gpu_, bytes, device_logits_); !status.ok()) return status;
-  absl::Status status = gpu_->Multiply({.type = kType,
+  absl::Status status = gpu_->Multiply({.type = config_.dtype,
                                         .x = hidden,
                                         .x_stride = config_.hidden_size,
                                         .weight = weights_.lm_head.as<void>(),

@@ -38,6 +38,7 @@ class EvaByteCuda final : public EvaByteBackend {
  private:
   EvaByteCuda(const EvaByteConfig& config, std::unique_ptr<Gpu> gpu, int num_pages);
 
+  int64_t element_bytes() const { return SizeOf(config_.dtype); }
   absl::Status MakeState(int num_pages);
   absl::Status MakeBuffers(int num_rows);
   absl::Status Embed(const StepBatch& batch);
@@ -49,7 +50,7 @@ class EvaByteCuda final : public EvaByteBackend {
   absl::Status Norm(const GpuMemory& weight, bool has_delta, int num_rows);
   absl::Status Multiply(const GpuMemory& x, const GpuMemory& weight, GpuMemory& y, int num_rows,
                         int in, int out);
-  absl::Status ComputeLogits(const uint16_t* hidden, int num_rows, int num_heads, float* logits);
+  absl::Status ComputeLogits(const void* hidden, int num_rows, int num_heads, float* logits);
 
   const EvaByteConfig config_;
   const std::unique_ptr<Gpu> gpu_;  // first: memory goes before it
@@ -59,14 +60,14 @@ class EvaByteCuda final : public EvaByteBackend {
   PageAllocator pages_;
   GpuStep step_;
 
-  GpuMemory row_numbers_;         // int32
-  GpuMemory residual_;            // [rows, hidden_size], float32
-  GpuMemory normed_, delta_;      // [rows, hidden_size]
-  GpuMemory wide_;                // [rows, 3 * hidden_size or 2 * intermediate_size]
-  GpuMemory narrow_;              // [rows, hidden_size or intermediate_size]
-  GpuMemory gathered_;            // [rows, hidden_size], of the last ComputeOutputs()
-  GpuMemory device_logits_;       // float32
-  std::vector<uint16_t> halves_;  // of gathered_, on the host
+  GpuMemory row_numbers_;     // int32
+  GpuMemory residual_;        // [rows, hidden_size], float32
+  GpuMemory normed_, delta_;  // [rows, hidden_size]
+  GpuMemory wide_;            // [rows, 3 * hidden_size or 2 * intermediate_size]
+  GpuMemory narrow_;          // [rows, hidden_size or intermediate_size]
+  GpuMemory gathered_;        // [rows, hidden_size], of the last ComputeOutputs()
+  GpuMemory device_logits_;   // float32
+  std::vector<char> gathered_on_host_;
   std::vector<float> hidden_, logits_;
 };
 

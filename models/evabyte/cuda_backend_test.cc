@@ -36,8 +36,9 @@ absl::StatusOr<std::unique_ptr<Model>> LoadOnDevice(const std::filesystem::path&
 
 constexpr LoadOptions kOptions = {.dtype = DType::kBFloat16, .state_bytes = 64 << 20};
 
-std::unique_ptr<Model> OnDevice(const std::filesystem::path& directory) {
-  auto model = LoadOnDevice(directory, kOptions);
+std::unique_ptr<Model> OnDevice(const std::filesystem::path& directory,
+                                const LoadOptions& options = kOptions) {
+  auto model = LoadOnDevice(directory, options);
   EXPECT_TRUE(model.ok()) << model.status();
   return *std::move(model);
 }
@@ -73,8 +74,10 @@ double RelativeError(std::span<const float> a, std::span<const float> b) {
   return std::sqrt(difference / size);
 }
 
-// Rounding what passes between matrix products to bfloat16 costs about this much of a logit.
-constexpr double kTolerance = 2e-2;
+// What rounding of all that passes between matrix products costs a logit, about.
+constexpr double kTolerance = 2e-2;  // bfloat16
+constexpr std::pair<DType, double> kTolerances[] = {{DType::kBFloat16, kTolerance},
+                                                    {DType::kFloat16, kTolerance / 8}};
 
 class CudaBackendTest : public testing::TestWithParam<int> {
  protected:
@@ -94,13 +97,16 @@ INSTANTIATE_TEST_SUITE_P(Capabilities, CudaBackendTest, testing::Values(80, 90),
 TEST_P(CudaBackendTest, AgreesWithTheCpu) {
   const std::vector<TokenId> tokens = RandomTokens(400, 1);
   const LoadedModel cpu(dir_.path(), {.dtype = DType::kFloat32});
-  const std::unique_ptr<Model> device = OnDevice(dir_.path());
-
   const Outputs expected = RunTokens(*cpu.model, tokens, WholeWindows());
-  const Outputs actual = RunTokens(*device, tokens, WholeWindows());
+  for (const auto& [dtype, tolerance] : kTolerances) {
+    SCOPED_TRACE(Name(dtype));
+    const auto device = OnDevice(dir_.path(), {.dtype = dtype, .state_bytes = 64 << 20});
 
-  EXPECT_LT(RelativeError(actual.hidden, expected.hidden), kTolerance);
-  EXPECT_LT(RelativeError(actual.logits, expected.logits), kTolerance);
+    const Outputs actual = RunTokens(*device, tokens, WholeWindows());
+
+    EXPECT_LT(RelativeError(actual.hidden, expected.hidden), tolerance);
+    EXPECT_LT(RelativeError(actual.logits, expected.logits), tolerance);
+  }
 }
 
 TEST_P(CudaBackendTest, AnyCutGivesTheSame) {

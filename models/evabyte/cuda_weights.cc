@@ -1,6 +1,7 @@
 #include "models/evabyte/cuda_weights.h"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 namespace evaserve {
@@ -10,19 +11,22 @@ namespace {
 // itself on the host.
 constexpr int64_t kPieceElements = int64_t{4} << 20;
 
-void ToBFloat16(const WeightView& view, int64_t begin, int64_t count, uint16_t* to) {
-  if (view.dtype == DType::kBFloat16) {
-    std::copy_n(static_cast<const uint16_t*>(view.data) + begin, count, to);
+void Convert(const WeightView& view, int64_t begin, int64_t count, DType dtype, void* to) {
+  if (view.dtype == dtype) {
+    const auto* const from = static_cast<const char*>(view.data);
+    std::memcpy(to, from + begin * SizeOf(dtype), count * SizeOf(dtype));
     return;
   }
-  const auto* from = static_cast<const float*>(view.data) + begin;
-  std::transform(from, from + count, to, HalfFromFloat<HalfType::kBFloat16>);
+  for (int64_t i = 0; i < count; ++i) {
+    StoreElement(to, dtype, i, LoadElement(view.data, view.dtype, begin + i));
+  }
 }
 
 // Uploads tensors one after another and keeps the first error.
 class Uploader {
  public:
-  explicit Uploader(Gpu& gpu) : gpu_(gpu) {}
+  // Matrices are converted to `dtype`.
+  Uploader(DType dtype, Gpu& gpu) : dtype_(dtype), gpu_(gpu) {}
 
   const absl::Status& status() const { return status_; }
   int64_t bytes() const { return bytes_; }
@@ -36,17 +40,19 @@ class Uploader {
   GpuMemory Matrix(const StackedMatrix& parts) {
     int64_t elements = 0;
     for (const WeightView& part : parts) elements += part.out_features * part.in_features;
-    GpuMemory memory = Allocate(elements * int64_t{sizeof(uint16_t)});
-    auto* to = memory.as<uint16_t>();
-    std::vector<uint16_t> piece;
+    const int64_t element_bytes = SizeOf(dtype_);
+    GpuMemory memory = Allocate(elements * element_bytes);
+    auto* to = memory.as<char>();
+    std::vector<char> piece;
     for (const WeightView& part : parts) {
       const int64_t size = part.out_features * part.in_features;
       for (int64_t begin = 0; begin < size && status_.ok(); begin += kPieceElements) {
-        piece.resize(std::min(kPieceElements, size - begin));
-        ToBFloat16(part, begin, std::ssize(piece), piece.data());
-        Copy(to + begin, piece.data(), std::ssize(piece) * int64_t{sizeof(uint16_t)});
+        const int64_t count = std::min(kPieceElements, size - begin);
+        piece.resize(count * element_bytes);
+        Convert(part, begin, count, dtype_, piece.data());
+        Copy(to + begin * element_bytes, piece.data(), std::ssize(piece));
       }
-      to += size;
+      to += size * element_bytes;
     }
     return memory;
   }
@@ -66,6 +72,7 @@ class Uploader {
     if (status_.ok()) status_ = gpu_.ToDevice(to, from, bytes);
   }
 
+  const DType dtype_;
   Gpu& gpu_;
   absl::Status status_;
   int64_t bytes_ = 0;
@@ -73,8 +80,9 @@ class Uploader {
 
 }  // namespace
 
-absl::StatusOr<EvaByteCudaWeights> UploadEvaByteWeights(const EvaByteTensors& tensors, Gpu& gpu) {
-  Uploader uploader(gpu);
+absl::StatusOr<EvaByteCudaWeights> UploadEvaByteWeights(const EvaByteTensors& tensors, DType dtype,
+                                                        Gpu& gpu) {
+  Uploader uploader(dtype, gpu);
   EvaByteCudaWeights weights;
   weights.embedding = uploader.Vector(tensors.embedding);
   for (const EvaByteLayerTensors& layer : tensors.layers) {

@@ -9,7 +9,7 @@
 
 namespace evaserve {
 
-// The weights on a device: matrices in bfloat16, vectors in float32.
+// The weights on a device: matrices in the type that is asked for, vectors in float32.
 struct EvaByteCudaWeights {
   struct Layer {
     GpuMemory attention_norm, mlp_norm, mu, phi;
@@ -23,6 +23,7 @@ struct EvaByteCudaWeights {
 
 // Needs the checkpoint of `tensors` no more when it returns. ResourceExhausted if the weights do
 // not fit the device.
-absl::StatusOr<EvaByteCudaWeights> UploadEvaByteWeights(const EvaByteTensors& tensors, Gpu& gpu);
+absl::StatusOr<EvaByteCudaWeights> UploadEvaByteWeights(const EvaByteTensors& tensors, DType dtype,
+                                                        Gpu& gpu);
 
 }  // namespace evaserve

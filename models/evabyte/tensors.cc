@@ -1,7 +1,6 @@
 #include "models/evabyte/tensors.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,17 +14,14 @@ namespace {
 std::optional<DType> WeightType(const std::string& name) {
   if (name == "F32") return DType::kFloat32;
   if (name == "BF16") return DType::kBFloat16;
+  if (name == "F16") return DType::kFloat16;
   return std::nullopt;
 }
 
 std::vector<float> ToFloats(const WeightView& view) {
   std::vector<float> values(view.out_features * view.in_features);
-  if (view.dtype == DType::kFloat32) {
-    std::memcpy(values.data(), view.data, values.size() * sizeof(float));
-  } else {
-    const auto* source = static_cast<const BFloat16*>(view.data);
-    std::transform(source, source + values.size(), values.begin(),
-                   [](BFloat16 value) { return ToFloat(value); });
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = LoadElement(view.data, view.dtype, static_cast<int64_t>(i));
   }
   return values;
 }
@@ -70,8 +66,9 @@ class Reader {
     }
     const std::optional<DType> dtype = WeightType(tensor.view->dtype);
     if (!dtype) {
-      Fail(*tensor.file, name,
-           absl::StrCat("dtype ", tensor.view->dtype, " is not supported; allowed: F32, BF16"));
+      Fail(
+          *tensor.file, name,
+          absl::StrCat("dtype ", tensor.view->dtype, " is not supported; allowed: F32, BF16, F16"));
       return {};
     }
     if (tensor.view->shape != shape) {

@@ -9,15 +9,11 @@ namespace evaserve {
 
 TensorData MakeTensor(std::string name, std::vector<int64_t> shape, std::span<const float> values,
                       DType dtype) {
-  TensorData tensor{std::move(name), dtype == DType::kFloat32 ? "F32" : "BF16", std::move(shape),
+  const char* const dtypes[] = {"F32", "BF16", "F16"};  // as DType counts them
+  TensorData tensor{std::move(name), dtypes[static_cast<int>(dtype)], std::move(shape),
                     std::string(values.size() * SizeOf(dtype), '\0')};
-  if (dtype == DType::kFloat32) {
-    std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
-    return tensor;
-  }
   for (size_t i = 0; i < values.size(); ++i) {
-    const BFloat16 rounded = ToBFloat16(values[i]);
-    std::memcpy(tensor.bytes.data() + i * sizeof(rounded), &rounded, sizeof(rounded));
+    StoreElement(tensor.bytes.data(), dtype, static_cast<int64_t>(i), values[i]);
   }
   return tensor;
 }

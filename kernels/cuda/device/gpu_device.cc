@@ -72,7 +72,7 @@ struct Preference {
 };
 
 // type, y_is_float, rows, in, out, x_stride, y_stride
-using MultiplyShape = std::tuple<HalfType, bool, int, int, int, int64_t, int64_t>;
+using MultiplyShape = std::tuple<DType, bool, int, int, int, int64_t, int64_t>;
 
 }  // namespace
 
@@ -166,7 +166,7 @@ absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
 // To cublasLt, which counts columns first, it is y^T = weight x^T.
 absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
   state_->MakeCurrent();
-  const cudaDataType_t type = p.type == HalfType::kBFloat16 ? CUDA_R_16BF : CUDA_R_16F;
+  const cudaDataType_t type = p.type == DType::kBFloat16 ? CUDA_R_16BF : CUDA_R_16F;
   const Operation operation;
   const Layout weight(type, p.in, p.out, p.in), x(type, p.in, p.rows, p.x_stride),
       y(p.y_is_float ? CUDA_R_32F : type, p.out, p.rows, p.y_stride);

@@ -113,7 +113,7 @@ TEST(EmulatorTest, SumsOfAWgmmaAreNotThereBeforeTheyAreWaitedFor) {
     float d[64] = {};
     const auto a = ptx::MatrixDescriptor(0, ptx::Swizzle::k128Bytes, 16, 1024);
     ptx::FenceWgmma();
-    ptx::WgmmaShared<HalfType::kBFloat16, 128>(d, a, a, false);
+    ptx::WgmmaShared<DType::kBFloat16, 128>(d, a, a, false);
     ptx::CommitWgmmas();
     was_nan = was_nan && std::isnan(d[0]);
     ptx::SyncBlock();
@@ -140,7 +140,7 @@ TEST(EmulatorTest, AWarpsPartOfAWgmmaReadsItsOperandsWhenTheWarpWaits) {
     float d[64] = {};
     const auto a = ptx::MatrixDescriptor(0, ptx::Swizzle::k128Bytes, 16, 1024);
     ptx::FenceWgmma();
-    ptx::WgmmaShared<HalfType::kBFloat16, 128>(d, a, a, false);
+    ptx::WgmmaShared<DType::kBFloat16, 128>(d, a, a, false);
     ptx::CommitWgmmas();
     if (thread < 32) ptx::WaitForWgmmas<0>();
     fill(kTwo);

@@ -14,7 +14,7 @@ namespace {
 EmulatedGpu next_gpu;
 int64_t used_bytes = 0;
 
-template <HalfType kType>
+template <DType kType>
 void Multiply(const GpuMultiplyParams& p) {
   for (int64_t row = 0; row < p.rows; ++row) {
     for (int64_t column = 0; column < p.out; ++column) {
@@ -88,10 +88,10 @@ absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
 }
 
 absl::Status Gpu::Multiply(const GpuMultiplyParams& params) {
-  if (params.type == HalfType::kBFloat16) {
-    evaserve::Multiply<HalfType::kBFloat16>(params);
+  if (params.type == DType::kBFloat16) {
+    evaserve::Multiply<DType::kBFloat16>(params);
   } else {
-    evaserve::Multiply<HalfType::kFloat16>(params);
+    evaserve::Multiply<DType::kFloat16>(params);
   }
   return absl::OkStatus();
 }

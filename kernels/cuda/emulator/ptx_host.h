@@ -39,15 +39,15 @@ inline float Log2(float x) { return std::log2(x); }
 inline float ReciprocalSqrt(float x) { return 1.f / std::sqrt(x); }
 inline float FloatFromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
 
-template <HalfType kType>
+template <DType kType>
 uint32_t PackHalves(float low, float high) {
   return HalfFromFloat<kType>(low) | uint32_t{HalfFromFloat<kType>(high)} << 16;
 }
-template <HalfType kType>
+template <DType kType>
 float LowHalf(uint32_t pair) {
   return FloatFromHalf<kType>(static_cast<uint16_t>(pair));
 }
-template <HalfType kType>
+template <DType kType>
 float HighHalf(uint32_t pair) {
   return FloatFromHalf<kType>(static_cast<uint16_t>(pair >> 16));
 }
@@ -120,7 +120,7 @@ inline void LoadMatrices(uint32_t (&to)[4], SharedAddress row, bool transposed) 
 }
 
 // c += a b: a is 16 x 16, b is 16 x 8, fragments as the instruction has them.
-template <HalfType kType>
+template <DType kType>
 void Mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b_low, uint32_t b_high) {
   struct Arguments {
     float* c;

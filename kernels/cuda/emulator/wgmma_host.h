@@ -50,7 +50,7 @@ struct WgmmaArguments {
 };
 
 // The 16 rows of one warp, whose lanes' arguments are from[0..31].
-template <HalfType kType, int kColumns, bool kTransposedB>
+template <DType kType, int kColumns, bool kTransposedB>
 void ExecuteWgmma(const WgmmaArguments* from, int warp) {
   float a[16][16], b[kColumns][16];
   for (int n = 0; n < kColumns; ++n) {
@@ -81,7 +81,7 @@ void ExecuteWgmma(const WgmmaArguments* from, int warp) {
 
 // The accumulators of a warp hold NaN until it waits for the wgmmas that write them; only then
 // are the operands read, for this warp.
-template <HalfType kType, int kColumns, bool kTransposedB>
+template <DType kType, int kColumns, bool kTransposedB>
 void IssueWgmma(const WgmmaArguments& mine) {
   constexpr int kSums = kColumns / 2;
   emulator::Warpgroup& group =
@@ -120,13 +120,13 @@ void IssueWgmma(const WgmmaArguments& mine) {
 }
 
 // d = a b, or d += a b: a is 64 x 16 in shared memory, K-major; b is 16 x kColumns, K-major.
-template <HalfType kType, int kColumns>
+template <DType kType, int kColumns>
 void WgmmaShared(float (&d)[kColumns / 2], Descriptor a, Descriptor b, bool accumulate) {
   IssueWgmma<kType, kColumns, false>({d, nullptr, a, b, accumulate});
 }
 // The same with a in registers, which must not change until the wgmma is waited for, and b
 // MN-major.
-template <HalfType kType, int kColumns>
+template <DType kType, int kColumns>
 void WgmmaRegisters(float (&d)[kColumns / 2], const uint32_t* a, Descriptor b, bool accumulate) {
   IssueWgmma<kType, kColumns, true>({d, a, 0, b, accumulate});
 }

@@ -53,13 +53,13 @@ uint16_t AttendCase::RandomHalf() {
 }
 
 float AttendCase::ToFloat(uint16_t bits) const {
-  return options_.type == HalfType::kBFloat16 ? FloatFromHalf<HalfType::kBFloat16>(bits)
-                                              : FloatFromHalf<HalfType::kFloat16>(bits);
+  return options_.type == DType::kBFloat16 ? FloatFromHalf<DType::kBFloat16>(bits)
+                                           : FloatFromHalf<DType::kFloat16>(bits);
 }
 
 uint16_t AttendCase::ToHalf(float value) const {
-  return options_.type == HalfType::kBFloat16 ? HalfFromFloat<HalfType::kBFloat16>(value)
-                                              : HalfFromFloat<HalfType::kFloat16>(value);
+  return options_.type == DType::kBFloat16 ? HalfFromFloat<DType::kBFloat16>(value)
+                                           : HalfFromFloat<DType::kFloat16>(value);
 }
 
 uint32_t AttendCase::ImageOffset(int slot, int dim) const {

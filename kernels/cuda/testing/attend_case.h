@@ -21,7 +21,7 @@ class AttendCase {
     bool is_tree = false;
   };
   struct Options {
-    HalfType type = HalfType::kBFloat16;
+    DType type = DType::kBFloat16;
     int head_dim = 128;
     int num_heads = 1;
     std::vector<Sequence> sequences;

@@ -18,6 +18,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent.parent
 ROOT = FOLDER.parent.parent
 TABLE = FOLDER / "compiler_report.tsv"
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90a")
+DTYPES = ("float32", "bfloat16", "float16")  # as kernels/dtype.h counts them
 WIDE = "attend_wide"  # needs sm_90a, and has a main loop that is looked at
 MAX_LOOP_INSTRUCTIONS = 480
 SKIPPED = 77
@@ -61,15 +62,15 @@ def run(*command) -> str:
 
 
 def readable(symbol: str) -> str:
-    """_ZN8evaserve16AttendWideKernelILNS_8HalfTypeE0ELi128EEEv...: attend_wide bfloat16 128"""
+    """_ZN8evaserve16AttendWideKernelILNS_5DTypeE1ELi128EEEv...: attend_wide bfloat16 128"""
     mangled = re.match(r"_ZN8evaserve(\d+)(.*)", symbol)
     if mangled is None:
         return symbol
     length, rest = mangled.groups()
     name, arguments = rest[: int(length)], rest[int(length) :]
     words = [re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Kernel")).lower()]
-    for half_type, number in re.findall(r"LNS_8HalfTypeE(\d)E|Li(\d+)E", arguments):
-        words.append(number or ("bfloat16", "float16")[int(half_type)])
+    for dtype, number in re.findall(r"LNS_5DTypeE(\d)E|Li(\d+)E", arguments):
+        words.append(number or DTYPES[int(dtype)])
     return " ".join(words)
 
 

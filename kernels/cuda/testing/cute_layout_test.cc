@@ -19,7 +19,7 @@ namespace gmma = cute::SM90::GMMA;
 using cute::Int, cute::Shape, cute::Step;
 
 using Half = cute::bfloat16_t;
-constexpr HalfType kType = HalfType::kBFloat16;
+constexpr DType kType = DType::kBFloat16;
 constexpr int kThreads = 128, kRows = 64, kDepth = 16;  // of one wgmma
 constexpr auto kKMajor = gmma::Major::K, kMnMajor = gmma::Major::MN;
 
