@@ -38,7 +38,7 @@ struct CudaAttendArgs {
   const uint32_t* tree_masks = nullptr;
   int num_tiles = 0;
   int num_heads = 0;
-  const char* pool = nullptr;  // pages of the layer, see PageImage
+  const char* pool = nullptr;  // pages of the layer, see page_image.h
   int64_t page_bytes = 0;
   const void* q = nullptr;  // [num_tokens, num_heads, head_dim], rotated
   int64_t q_stride = 0;     // elements between two tokens, a multiple of 8

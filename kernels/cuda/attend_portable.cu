@@ -5,7 +5,7 @@
 namespace evaserve {
 
 std::string LaunchAttendPortable(GpuShape shape, const CudaAttendArgs& args, void* stream) {
-  return DispatchShape(shape.type, shape.head_dim, [&](auto type, auto head_dim) {
+  return DispatchHalfShape(shape.type, shape.head_dim, [&](auto type, auto head_dim) {
     using Kernel = PortableAttend<decltype(type)::value, decltype(head_dim)::value>;
     static_assert(Kernel::kRows == kPortableTileRows);
     return LaunchKernel(

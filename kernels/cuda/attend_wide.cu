@@ -8,7 +8,7 @@ namespace evaserve {
 
 std::string LaunchAttendWide(GpuShape shape, const CudaAttendArgs& args, const WideLaunch& launch,
                              void* stream) {
-  return DispatchShape(shape.type, shape.head_dim, [&](auto type, auto head_dim) -> std::string {
+  return DispatchHalfShape(shape.type, shape.head_dim, [&](auto type, auto head_dim) {
     constexpr int kHeadDim = decltype(head_dim)::value;
     using Shape = WideShape<kHeadDim>;
     static_assert(Shape::kRows == kWideTileRows && Shape::Image::kBlockBytes <= kZeroBytes);

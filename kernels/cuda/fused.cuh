@@ -22,28 +22,37 @@ EVASERVE_DEVICE float SumOfBlock(float x, float* shared) {
   return sum;
 }
 
+// The elements of `tensor` from the given one on, eight at a time.
+template <DType kType>
+EVASERVE_DEVICE const Elements8<kType>* RowOf(const void* tensor, int64_t element) {
+  return reinterpret_cast<const Elements8<kType>*>(static_cast<const Element<kType>*>(tensor) +
+                                                   element);
+}
+template <DType kType>
+EVASERVE_DEVICE Elements8<kType>* RowOf(void* tensor, int64_t element) {
+  return reinterpret_cast<Elements8<kType>*>(static_cast<Element<kType>*>(tensor) + element);
+}
+
 // A block per row, kFusedThreads * 4 bytes / 32 of shared memory.
 template <DType kType>
 EVASERVE_KERNEL(kFusedThreads, 1)
 AddRmsNormKernel(const EVASERVE_GRID_CONSTANT AddRmsNormArgs args) {
   const int64_t row = ptx::BlockIndex();
   auto* const residual = reinterpret_cast<Floats4*>(args.residual + row * args.residual_stride);
-  const auto* const x =
-      reinterpret_cast<const Halves8*>(static_cast<const uint16_t*>(args.x) + row * args.x_stride);
-  auto* const y = reinterpret_cast<Halves8*>(static_cast<uint16_t*>(args.y) + row * args.y_stride);
+  const auto* const x = RowOf<kType>(args.x, row * args.x_stride);
+  auto* const y = RowOf<kType>(args.y, row * args.y_stride);
   const auto* const weight = reinterpret_cast<const Floats4*>(args.weight);
 
   float squares = 0.f;
   for (int i = ptx::ThreadIndex(); i < args.size / 8; i += kFusedThreads) {
-    const Halves8 delta = args.x != nullptr ? x[i] : Halves8{};
+    const Elements8<kType> delta = args.x != nullptr ? x[i] : Elements8<kType>{};
     EVASERVE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      Floats4 sum = residual[2 * i + half];
-      sum.at[0] += ptx::LowHalf<kType>(delta.pair[2 * half]);
-      sum.at[1] += ptx::HighHalf<kType>(delta.pair[2 * half]);
-      sum.at[2] += ptx::LowHalf<kType>(delta.pair[2 * half + 1]);
-      sum.at[3] += ptx::HighHalf<kType>(delta.pair[2 * half + 1]);
-      residual[2 * i + half] = sum;
+    for (int part = 0; part < 2; ++part) {
+      const Floats4 added = ToFloats<kType>(delta.part[part]);
+      Floats4 sum = residual[2 * i + part];
+      EVASERVE_UNROLL
+      for (int j = 0; j < 4; ++j) sum.at[j] += added.at[j];
+      residual[2 * i + part] = sum;
       EVASERVE_UNROLL
       for (int j = 0; j < 4; ++j) squares += sum.at[j] * sum.at[j];
     }
@@ -51,26 +60,22 @@ AddRmsNormKernel(const EVASERVE_GRID_CONSTANT AddRmsNormArgs args) {
   const float mean = SumOfBlock(squares, reinterpret_cast<float*>(ptx::SharedMemory())) / args.size;
   const float factor = ptx::ReciprocalSqrt(mean + args.eps);
   for (int i = ptx::ThreadIndex(); i < args.size / 8; i += kFusedThreads) {
-    Halves8 result;
+    Elements8<kType> result;
     EVASERVE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const Floats4 sum = residual[2 * i + half], w = weight[2 * i + half];
-      result.pair[2 * half] =
-          ptx::PackHalves<kType>(sum.at[0] * factor * w.at[0], sum.at[1] * factor * w.at[1]);
-      result.pair[2 * half + 1] =
-          ptx::PackHalves<kType>(sum.at[2] * factor * w.at[2], sum.at[3] * factor * w.at[3]);
+    for (int part = 0; part < 2; ++part) {
+      Floats4 sum = residual[2 * i + part];
+      const Floats4 w = weight[2 * i + part];
+      EVASERVE_UNROLL
+      for (int j = 0; j < 4; ++j) sum.at[j] = sum.at[j] * factor * w.at[j];
+      result.part[part] = FromFloats<kType>(sum);
     }
     y[i] = result;
   }
 }
 
-template <DType kType>
-EVASERVE_DEVICE uint32_t SwiGluPair(uint32_t gate, uint32_t up) {
+EVASERVE_DEVICE float SwiGlu(float gate, float up) {
   constexpr float kLog2E = 1.44269504088896341f;
-  const float low = ptx::LowHalf<kType>(gate), high = ptx::HighHalf<kType>(gate);
-  return ptx::PackHalves<kType>(
-      low / (1.f + ptx::Exp2(-low * kLog2E)) * ptx::LowHalf<kType>(up),
-      high / (1.f + ptx::Exp2(-high * kLog2E)) * ptx::HighHalf<kType>(up));
+  return gate / (1.f + ptx::Exp2(-gate * kLog2E)) * up;
 }
 
 // Eight elements a thread.
@@ -80,13 +85,19 @@ SwiGluKernel(const EVASERVE_GRID_CONSTANT SwiGluArgs args) {
   const int64_t index = int64_t{ptx::BlockIndex()} * kFusedThreads + ptx::ThreadIndex();
   const int64_t per_row = args.size / 8, row = index / per_row, i = index % per_row;
   if (row >= args.rows) return;
-  const auto* const gate =
-      reinterpret_cast<const Halves8*>(static_cast<const uint16_t*>(args.x) + row * args.x_stride);
-  const Halves8 a = gate[i], b = gate[per_row + i];
-  Halves8 result;
+  const auto* const x = RowOf<kType>(args.x, row * args.x_stride);
+  const Elements8<kType> gates = x[i], ups = x[per_row + i];
+  Elements8<kType> result;
   EVASERVE_UNROLL
-  for (int j = 0; j < 4; ++j) result.pair[j] = SwiGluPair<kType>(a.pair[j], b.pair[j]);
-  reinterpret_cast<Halves8*>(static_cast<uint16_t*>(args.y) + row * args.y_stride)[i] = result;
+  for (int part = 0; part < 2; ++part) {
+    Floats4 y;
+    EVASERVE_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      y.at[j] = SwiGlu(ToFloat<kType>(gates.part[part], j), ToFloat<kType>(ups.part[part], j));
+    }
+    result.part[part] = FromFloats<kType>(y);
+  }
+  RowOf<kType>(args.y, row * args.y_stride)[i] = result;
 }
 
 }  // namespace evaserve

@@ -4,7 +4,10 @@
 // compiled by nvcc for devices, and as plain C++ for the emulator.
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "kernels/cuda/ptx.h"
 
@@ -34,8 +37,12 @@ using GpuStream = cudaStream_t;
 template <typename Args>
 std::string LaunchKernel(void (*kernel)(Args), const LaunchShape& shape, const Args& args,
                          GpuStream stream) {
-  cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
+  constexpr int kGrantedBytes = 48 << 10;  // unless a kernel asks for more
+  cudaError_t error = cudaSuccess;
+  if (shape.shared_bytes > kGrantedBytes) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 shape.shared_bytes);
+  }
   if (error == cudaSuccess && shape.num_blocks > 0) {
     kernel<<<static_cast<unsigned>(shape.num_blocks), shape.block_size, shape.shared_bytes,
              stream>>>(args);
@@ -44,13 +51,28 @@ std::string LaunchKernel(void (*kernel)(Args), const LaunchShape& shape, const A
   return error == cudaSuccess ? "" : cudaGetErrorString(error);
 }
 
-inline std::string MakeTensorMap(const TensorMapShape& shape, ptx::TensorMap* map) {
+// How many of the kernel's blocks a multiprocessor runs at once; 1 if the device does not say.
+template <typename Args>
+int BlocksPerMultiprocessor(void (*kernel)(Args), int block_size, int shared_bytes) {
+  int num_blocks = 0;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&num_blocks, kernel, block_size, shared_bytes);
+  cudaGetLastError();
+  return num_blocks > 0 ? num_blocks : 1;
+}
+
+// The driver's function, which there is no library for that a program without a device could load.
+inline decltype(&cuTensorMapEncodeTiled) FindTensorMapEncoder() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found;
-  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
-                                                             12000, cudaEnableDefault, &found);
-  if (error != cudaSuccess) return cudaGetErrorString(error);
-  if (function == nullptr) return "the driver has no cuTensorMapEncodeTiled";
+  cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
+                                   &found);
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+}
+
+inline std::string MakeTensorMap(const TensorMapShape& shape, ptx::TensorMap* map) {
+  static const auto encode = FindTensorMapEncoder();
+  if (encode == nullptr) return "the driver has no cuTensorMapEncodeTiled";
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(shape.num_columns),
                               static_cast<cuuint64_t>(shape.num_rows)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(shape.row_stride) * 2};
@@ -58,29 +80,46 @@ inline std::string MakeTensorMap(const TensorMapShape& shape, ptx::TensorMap* ma
                             static_cast<cuuint32_t>(shape.box_rows)};
   const cuuint32_t steps[] = {1, 1};
   // Bits are copied, so the type of 16 bits does not matter.
-  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-      map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<void*>(shape.data), sizes, strides, box,
-      steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      shape.box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<void*>(shape.data), sizes, strides,
+             box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             shape.box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? "" : "cuTensorMapEncodeTiled: " + std::to_string(result);
 }
 
 #else
 
 struct EmulatedStream {
-  uint64_t schedule = 1;  // seed of the next launch
+  using Work = std::vector<std::function<std::string()>>;
+
+  // Does it, or notes it for later. A piece of work says what went wrong, or nothing.
+  std::string Do(std::function<std::string()> piece) {
+    if (recording == nullptr) return piece();
+    recording->push_back(std::move(piece));
+    return "";
+  }
+
+  uint64_t schedule = 1;      // seed of the next launch
+  Work* recording = nullptr;  // not null while work is noted
 };
 using GpuStream = EmulatedStream*;
 
 template <typename Args>
 std::string LaunchKernel(void (*kernel)(Args), const LaunchShape& shape, const Args& args,
                          GpuStream stream) {
-  const absl::Status status =
-      emulator::Launch({static_cast<int>(shape.num_blocks), shape.block_size,
-                        static_cast<size_t>(shape.shared_bytes), ++stream->schedule},
-                       [&] { kernel(args); });
-  return std::string(status.message());
+  return stream->Do([=] {
+    const absl::Status status =
+        emulator::Launch({static_cast<int>(shape.num_blocks), shape.block_size,
+                          static_cast<size_t>(shape.shared_bytes), ++stream->schedule},
+                         [&] { kernel(args); });
+    return std::string(status.message());
+  });
+}
+
+template <typename Args>
+int BlocksPerMultiprocessor(void (*)(Args), int, int) {
+  return 2;
 }
 
 inline std::string MakeTensorMap(const TensorMapShape& shape, ptx::TensorMap* map) {
@@ -96,7 +135,7 @@ inline std::string MakeTensorMap(const TensorMapShape& shape, ptx::TensorMap* ma
 #endif
 
 template <DType kType>
-struct HalfTag {
+struct TypeTag {
   static constexpr DType value = kType;
 };
 template <int kHeadDim>
@@ -104,28 +143,54 @@ struct HeadDimTag {
   static constexpr int value = kHeadDim;
 };
 
-// Calls fn(HalfTag<type>{}).
+// Calls fn(TypeTag<type>{}); for a kernel of 16-bit types alone.
 template <typename Fn>
-std::string DispatchType(DType type, Fn&& fn) {
-  return type == DType::kBFloat16 ? fn(HalfTag<DType::kBFloat16>{})
-                                  : fn(HalfTag<DType::kFloat16>{});
+std::string DispatchHalfType(DType type, Fn&& fn) {
+  switch (type) {
+    case DType::kBFloat16:
+      return fn(TypeTag<DType::kBFloat16>{});
+    case DType::kFloat16:
+      return fn(TypeTag<DType::kFloat16>{});
+    default:
+      return "type is " + std::string(Name(type)) + "; allowed: bfloat16, float16";
+  }
 }
 
-// Calls fn(HalfTag<type>{}, HeadDimTag<head_dim>{}).
+// The same for every type.
+template <typename Fn>
+std::string DispatchType(DType type, Fn&& fn) {
+  return type == DType::kFloat32 ? fn(TypeTag<DType::kFloat32>{}) : DispatchHalfType(type, fn);
+}
+
+// Calls fn(HeadDimTag<head_dim>{}).
+template <typename Fn>
+std::string DispatchHeadDim(int head_dim, Fn&& fn) {
+  switch (head_dim) {
+    case 32:
+      return fn(HeadDimTag<32>{});
+    case 64:
+      return fn(HeadDimTag<64>{});
+    case 96:
+      return fn(HeadDimTag<96>{});
+    case 128:
+      return fn(HeadDimTag<128>{});
+  }
+  return "head_dim is " + std::to_string(head_dim) + "; allowed: 32, 64, 96, 128";
+}
+
+// Calls fn(TypeTag<type>{}, HeadDimTag<head_dim>{}); for a kernel of 16-bit types alone.
+template <typename Fn>
+std::string DispatchHalfShape(DType type, int head_dim, Fn&& fn) {
+  return DispatchHalfType(type, [&](auto tag) {
+    return DispatchHeadDim(head_dim, [&](auto dim) { return fn(tag, dim); });
+  });
+}
+
+// The same for every type.
 template <typename Fn>
 std::string DispatchShape(DType type, int head_dim, Fn&& fn) {
-  return DispatchType(type, [&](auto half) -> std::string {
-    switch (head_dim) {
-      case 32:
-        return fn(half, HeadDimTag<32>{});
-      case 64:
-        return fn(half, HeadDimTag<64>{});
-      case 96:
-        return fn(half, HeadDimTag<96>{});
-      case 128:
-        return fn(half, HeadDimTag<128>{});
-    }
-    return "head_dim is " + std::to_string(head_dim) + "; allowed: 32, 64, 96, 128";
+  return DispatchType(type, [&](auto tag) {
+    return DispatchHeadDim(head_dim, [&](auto dim) { return fn(tag, dim); });
   });
 }
 

@@ -21,6 +21,7 @@ struct GpuShape {
 inline constexpr int kWideTileRows = 128;
 inline constexpr int kPortableTileRows = 64;
 inline constexpr int kNarrowTileRows = 16;
+inline constexpr int kFloatTileRows = 4;
 
 // Bytes of zeros that LaunchAttendWide() needs.
 inline constexpr int kZeroBytes = kCudaPageSlots * 128;
@@ -39,8 +40,13 @@ std::string LaunchAttendPortable(GpuShape shape, const CudaAttendArgs& args, voi
 // `num_blocks` blocks whatever the batch is.
 std::string LaunchAttendNarrow(GpuShape shape, const NarrowAttendArgs& args, int num_blocks,
                                void* stream);
+// Of the current device; 1 for a shape that there is no kernel for.
+int NarrowBlocksPerMultiprocessor(GpuShape shape);
 // Floats of a partial result of the narrow kernel.
 int NarrowPartialFloats(int head_dim);
+
+// For float32, which the other attention kernels refuse.
+std::string LaunchAttendFloat(int head_dim, const CudaAttendArgs& args, void* stream);
 
 std::string LaunchStoreChunks(GpuShape shape, const StoreChunksArgs& args, void* stream);
 

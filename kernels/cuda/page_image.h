@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/half.h"
 
@@ -35,12 +36,31 @@ struct PageImage {
   }
 };
 
+// The same for float32 pages, which no tensor core reads: a slot is a row of kHeadDim floats.
+template <int kHeadDim>
+struct FloatPageImage {
+  static constexpr int kRowBytes = kHeadDim * 4;
+  static constexpr int kBytes = kCudaPageSlots * kRowBytes;
+
+  static constexpr EVASERVE_HOST_DEVICE uint32_t Offset(int slot, int dim) {
+    return slot * kRowBytes + dim * 4;
+  }
+};
+
+template <DType kType, int kHeadDim>
+using PageImageOf =
+    std::conditional_t<kType == DType::kFloat32, FloatPageImage<kHeadDim>, PageImage<kHeadDim>>;
+
 // Those that there are kernels for.
 constexpr bool IsCudaHeadDim(int head_dim) {
   return head_dim == 32 || head_dim == 64 || head_dim == 96 || head_dim == 128;
 }
 
-// float32 pages (correct, not fast) have rows of head_dim floats, not permuted.
+// Pages that hold so many slots.
+constexpr EVASERVE_HOST_DEVICE int CudaPagesOf(int num_slots) {
+  return (num_slots + kCudaPageSlots - 1) / kCudaPageSlots;
+}
+
 constexpr int64_t CudaImageBytes(int head_dim, int element_bytes) {
   return int64_t{kCudaPageSlots} * head_dim * element_bytes;
 }

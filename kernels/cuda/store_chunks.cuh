@@ -15,7 +15,9 @@ namespace evaserve {
 
 template <DType kType, int kHeadDim>
 struct StoreChunk {
-  using Image = PageImage<kHeadDim>;
+  using Image = PageImageOf<kType, kHeadDim>;
+  using Value = Element<kType>;
+  using Values4 = Elements4<kType>;
   static constexpr int kWarps = 4;
   static constexpr int kThreads = kWarps * 32;
   // A row is spread over kLanes lanes; each has four dimensions of either half of the head, which
@@ -46,28 +48,28 @@ struct StoreChunk {
     return args.pool + page * args.page_bytes + int64_t{head} * 2 * Image::kBytes;
   }
 
-  EVASERVE_DEVICE Row LoadRow(const uint16_t* from) const {
-    return {{ToFloats<kType>(*reinterpret_cast<const Halves4*>(from + dim)),
-             ToFloats<kType>(*reinterpret_cast<const Halves4*>(from + kHalf + dim))}};
+  EVASERVE_DEVICE Row LoadRow(const Value* from) const {
+    return {{ToFloats<kType>(*reinterpret_cast<const Values4*>(from + dim)),
+             ToFloats<kType>(*reinterpret_cast<const Values4*>(from + kHalf + dim))}};
   }
-  EVASERVE_DEVICE void StoreRow(const Row& row, uint16_t* to) const {
-    *reinterpret_cast<Halves4*>(to + dim) = ToHalves<kType>(row.part[0]);
-    *reinterpret_cast<Halves4*>(to + kHalf + dim) = ToHalves<kType>(row.part[1]);
+  EVASERVE_DEVICE void StoreRow(const Row& row, Value* to) const {
+    *reinterpret_cast<Values4*>(to + dim) = FromFloats<kType>(row.part[0]);
+    *reinterpret_cast<Values4*>(to + kHalf + dim) = FromFloats<kType>(row.part[1]);
   }
   EVASERVE_DEVICE Row LoadSlot(const char* image, int slot) const {
     Row row;
     EVASERVE_UNROLL
     for (int i = 0; i < 2; ++i) {
       row.part[i] = ToFloats<kType>(
-          *reinterpret_cast<const Halves4*>(image + Image::Offset(slot, i * kHalf + dim)));
+          *reinterpret_cast<const Values4*>(image + Image::Offset(slot, i * kHalf + dim)));
     }
     return row;
   }
   EVASERVE_DEVICE void StoreSlot(const Row& row, char* image, int slot) const {
     EVASERVE_UNROLL
     for (int i = 0; i < 2; ++i) {
-      *reinterpret_cast<Halves4*>(image + Image::Offset(slot, i * kHalf + dim)) =
-          ToHalves<kType>(row.part[i]);
+      *reinterpret_cast<Values4*>(image + Image::Offset(slot, i * kHalf + dim)) =
+          FromFloats<kType>(row.part[i]);
     }
   }
   EVASERVE_DEVICE Row LoadFloats(const float* from) const {
@@ -92,12 +94,12 @@ struct StoreChunk {
     const int64_t angle = int64_t{args.positions[token]} * kHalf + dim;
     const Floats4 cos = *reinterpret_cast<const Floats4*>(args.cos + angle);
     const Floats4 sin = *reinterpret_cast<const Floats4*>(args.sin + angle);
-    uint16_t* const q = static_cast<uint16_t*>(args.q) + at;
+    Value* const q = static_cast<Value*>(args.q) + at;
     char* const keys = Keys(chunk.page);
     StoreRow(Rotate(LoadRow(q), cos, sin), q);
-    StoreSlot(Rotate(LoadRow(static_cast<const uint16_t*>(args.k) + at), cos, sin), keys,
+    StoreSlot(Rotate(LoadRow(static_cast<const Value*>(args.k) + at), cos, sin), keys,
               chunk.slot + i);
-    StoreSlot(LoadRow(static_cast<const uint16_t*>(args.v) + at), keys + Image::kBytes,
+    StoreSlot(LoadRow(static_cast<const Value*>(args.v) + at), keys + Image::kBytes,
               chunk.slot + i);
   }
 

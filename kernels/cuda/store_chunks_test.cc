@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "kernels/cuda/store_plan.h"
+#include "kernels/cuda/testing/elements.h"
 #include "kernels/rope_table.h"
 
 namespace evaserve {
 namespace {
 
-constexpr uint16_t kPoison = 0xffff;  // NaN in both types
 constexpr int kNumPositions = 700;
 
 struct Sequence {
@@ -78,6 +78,8 @@ Row WeightedMean(const Row& logits, const std::vector<Row>& rows) {
 template <DType kType, int kHeadDim>
 class StoreCase {
  public:
+  using Element = Bits<kType>;
+
   explicit StoreCase(const Options& options)
       : options_(options), rope_({.head_dim = kHeadDim, .num_positions = kNumPositions}) {
     for (const Sequence& s : options.sequences) {
@@ -91,21 +93,21 @@ class StoreCase {
       for (float& value : *x) value = Normal(head_spread);
     }
     qkv_.resize(positions_.size() * stride());
-    for (uint16_t& x : qkv_) x = HalfFromFloat<kType>(Normal(options.spread));
+    for (Element& x : qkv_) x = BitsFromFloat<kType>(Normal(options.spread));
     before_ = qkv_;
     TakePages();
     Run();
   }
 
-  const std::vector<uint16_t>& pool() const { return pool_; }
-  const std::vector<uint16_t>& qkv() const { return qkv_; }
+  const std::vector<Element>& pool() const { return pool_; }
+  const std::vector<Element>& qkv() const { return qkv_; }
   int num_summaries() const { return num_summaries_; }
 
   // Also that values are copies, and that nothing was written but what should be.
   Error Compare() const {
     Error error;
     std::vector<bool> is_written(pool_.size());
-    std::vector<uint16_t> qkv = before_;
+    std::vector<Element> qkv = before_;
     for (size_t i = 0; i < options_.sequences.size(); ++i) {
       for (int head = 0; head < options_.num_heads; ++head) {
         CompareTokens(i, head, error, qkv, is_written);
@@ -114,7 +116,7 @@ class StoreCase {
     }
     EXPECT_TRUE(qkv == qkv_) << "k, v or the space between tokens has changed";
     for (size_t i = 0; i < pool_.size(); ++i) {
-      if (!is_written[i] && pool_[i] != kPoison) {
+      if (!is_written[i] && pool_[i] != kPoison<kType>) {
         ADD_FAILURE() << "element " << i << " of the pool was written";
         break;
       }
@@ -123,10 +125,12 @@ class StoreCase {
   }
 
  private:
-  using Image = PageImage<kHeadDim>;
+  using Image = PageImageOf<kType, kHeadDim>;
+  static constexpr int kElementBytes = sizeof(Element);
 
   int width() const { return options_.num_heads * kHeadDim; }
   int64_t stride() const { return 3 * width() + 4; }
+  int64_t PageBytes() const { return CudaPageBytes(options_.num_heads, kHeadDim, kElementBytes); }
   float Normal(float spread) { return std::normal_distribution<float>(0.f, spread)(random_); }
 
   void TakePages() {
@@ -152,7 +156,7 @@ class StoreCase {
         }
       }
     }
-    pool_.assign(count * CudaPageBytes(options_.num_heads, kHeadDim, 2) / 2, kPoison);
+    pool_.assign(count * PageBytes() / kElementBytes, kPoison<kType>);
   }
 
   void Run() {
@@ -181,7 +185,7 @@ class StoreCase {
     args.num_heads = options_.num_heads;
     args.chunk = options_.chunk;
     args.pool = reinterpret_cast<char*>(pool_.data());
-    args.page_bytes = CudaPageBytes(options_.num_heads, kHeadDim, 2);
+    args.page_bytes = PageBytes();
     args.q = qkv_.data();
     args.k = qkv_.data() + width();
     args.v = qkv_.data() + 2 * width();
@@ -202,9 +206,9 @@ class StoreCase {
 
   static float Scale() { return 1.f / std::sqrt(static_cast<float>(kHeadDim)); }
 
-  static Row ToRow(const uint16_t* halves) {
+  static Row ToRow(const Element* elements) {
     Row row(kHeadDim);
-    std::transform(halves, halves + kHeadDim, row.begin(), FloatFromHalf<kType>);
+    std::transform(elements, elements + kHeadDim, row.begin(), FloatFromBits<kType>);
     return row;
   }
   Row HeadVector(const std::vector<float>& of, int head) const {
@@ -225,14 +229,14 @@ class StoreCase {
   // Element of the pool where a slot's dimension lies.
   int64_t At(const std::vector<int32_t>& pages, int slot, int head, bool is_value, int dim) const {
     const int64_t image = head * 2 + (is_value ? 1 : 0);
-    return (pages[slot / kCudaPageSlots] * CudaPageBytes(options_.num_heads, kHeadDim, 2) +
-            image * Image::kBytes + Image::Offset(slot % kCudaPageSlots, dim)) /
-           2;
+    return (pages[slot / kCudaPageSlots] * PageBytes() + image * Image::kBytes +
+            Image::Offset(slot % kCudaPageSlots, dim)) /
+           kElementBytes;
   }
   Row Stored(const std::vector<int32_t>& pages, int slot, int head, bool is_value) const {
     Row row(kHeadDim);
     for (int d = 0; d < kHeadDim; ++d) {
-      row[d] = FloatFromHalf<kType>(pool_[At(pages, slot, head, is_value, d)]);
+      row[d] = FloatFromBits<kType>(pool_[At(pages, slot, head, is_value, d)]);
     }
     return row;
   }
@@ -245,7 +249,7 @@ class StoreCase {
     }
   }
 
-  void CompareTokens(size_t sequence, int head, Error& error, std::vector<uint16_t>& qkv,
+  void CompareTokens(size_t sequence, int head, Error& error, std::vector<Element>& qkv,
                      std::vector<bool>& is_written) const {
     const std::vector<int32_t>& pages = window_pages_[sequence];
     for (int i = 0; i < options_.sequences[sequence].num_tokens; ++i) {
@@ -294,9 +298,9 @@ class StoreCase {
   std::vector<int> token_begin_;  // of each sequence
   std::vector<int32_t> positions_;
   std::vector<float> mu_, phi_;
-  std::vector<uint16_t> qkv_, before_;  // a row is q, k, v and four more
+  std::vector<Element> qkv_, before_;  // a row is q, k, v and four more
   std::vector<std::vector<int32_t>> window_pages_, summary_pages_;
-  std::vector<uint16_t> pool_;
+  std::vector<Element> pool_;
   int num_summaries_ = 0;
 };
 
@@ -306,10 +310,14 @@ template <DType kType, int kHeadDim>
 struct Traits<StoreChunk<kType, kHeadDim>> {
   using Case = StoreCase<kType, kHeadDim>;
   // Rounding moves an element, and so a row, by half a unit in the last place at most: 2^-8 or
-  // 2^-11 of itself. The rest is for float32.
-  static constexpr double kTolerance = kType == DType::kBFloat16 ? 4e-3 : 5e-4;
+  // 2^-11 of itself. The rest is for float32: a logit's rounding is a relative error of its weight.
+  static constexpr double kTolerance = kType == DType::kFloat32    ? 2e-6
+                                       : kType == DType::kBFloat16 ? 4e-3
+                                                                   : 5e-4;
+  // Logits of some hundred, which float32 has to 2e-5 each.
+  static constexpr double kLargeLogitsTolerance = kType == DType::kFloat32 ? 5e-5 : kTolerance;
   static std::string Name() {
-    return (kType == DType::kBFloat16 ? "BFloat16Dim" : "Float16Dim") + std::to_string(kHeadDim);
+    return std::string(evaserve::Name(kType)) + "_" + std::to_string(kHeadDim);
   }
 };
 
@@ -324,15 +332,18 @@ template <typename Kernel>
 class StoreChunksTest : public testing::Test {
  protected:
   using Case = typename Traits<Kernel>::Case;
-  static void ExpectAgrees(const Case& test) {
+  static void ExpectAgrees(const Case& test,
+                           double summaries_tolerance = Traits<Kernel>::kTolerance) {
     const Error error = test.Compare();
     EXPECT_LT(error.q, Traits<Kernel>::kTolerance);
     EXPECT_LT(error.keys, Traits<Kernel>::kTolerance);
-    EXPECT_LT(error.summaries, Traits<Kernel>::kTolerance);
+    EXPECT_LT(error.summaries, summaries_tolerance);
   }
 };
 
-using Kernels = testing::Types<StoreChunk<DType::kBFloat16, 32>, StoreChunk<DType::kBFloat16, 64>,
+using Kernels = testing::Types<StoreChunk<DType::kFloat32, 32>, StoreChunk<DType::kFloat32, 64>,
+                               StoreChunk<DType::kFloat32, 96>, StoreChunk<DType::kFloat32, 128>,
+                               StoreChunk<DType::kBFloat16, 32>, StoreChunk<DType::kBFloat16, 64>,
                                StoreChunk<DType::kBFloat16, 96>, StoreChunk<DType::kBFloat16, 128>,
                                StoreChunk<DType::kFloat16, 32>, StoreChunk<DType::kFloat16, 64>,
                                StoreChunk<DType::kFloat16, 96>, StoreChunk<DType::kFloat16, 128>>;
@@ -348,7 +359,8 @@ TYPED_TEST(StoreChunksTest, AgreesWithTheReferenceForEveryChunkSize) {
 }
 
 TYPED_TEST(StoreChunksTest, HoldsLargeLogits) {
-  this->ExpectAgrees(typename TestFixture::Case({.spread = 8.f}));
+  this->ExpectAgrees(typename TestFixture::Case({.spread = 8.f}),
+                     Traits<TypeParam>::kLargeLogitsTolerance);
 }
 
 // One call, decoding, and pieces that begin in the middle of chunks.

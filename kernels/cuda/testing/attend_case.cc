@@ -6,8 +6,6 @@
 #include <limits>
 #include <numeric>
 
-#include "kernels/cuda/page_image.h"
-
 namespace evaserve {
 namespace {
 
@@ -20,6 +18,12 @@ std::vector<int32_t> Shuffled(int size, std::mt19937& random) {
   std::iota(numbers.begin(), numbers.end(), 0);
   std::shuffle(numbers.begin(), numbers.end(), random);
   return numbers;
+}
+
+template <int kHeadDim>
+int64_t ElementOf(DType type, int slot, int dim) {
+  return type == DType::kFloat32 ? FloatPageImage<kHeadDim>::Offset(slot, dim) / 4
+                                 : PageImage<kHeadDim>::Offset(slot, dim) / 2;
 }
 
 }  // namespace
@@ -35,7 +39,7 @@ AttendCase::AttendCase(const Options& options) : options_(options), random_(opti
   }
   free_pages_ = Shuffled(num_pages, random_);
   free_reference_pages_ = Shuffled(num_reference_pages, random_);
-  pool_.assign(num_pages * CudaPageBytes(options.num_heads, options.head_dim, 2) / 2, 0xffff);
+  pool_.assign(num_pages * page_bytes() / 2, 0xffff);
   const PageLayout layout{DType::kFloat32, options.num_heads, options.head_dim};
   reference_pool_.assign(num_reference_pages * layout.page_bytes() / 4, kNan);
 
@@ -44,55 +48,45 @@ AttendCase::AttendCase(const Options& options) : options_(options), random_(opti
     window_pages_.push_back(FillPages(s.num_window, reference_window_pages_.emplace_back()));
     trees_.push_back(s.is_tree ? RandomTree(s.num_queries) : std::vector<uint8_t>());
   }
-  q_.resize(static_cast<size_t>(num_tokens_) * width());
-  for (uint16_t& x : q_) x = RandomHalf();
+  const int64_t num_elements = int64_t{num_tokens_} * width();
+  q_.resize(num_elements * SizeOf(options.type) / 2);
+  for (int64_t i = 0; i < num_elements; ++i) StoreRandom(q_.data(), i);
 }
 
-uint16_t AttendCase::RandomHalf() {
-  return ToHalf(std::normal_distribution<float>(0.f, options_.spread)(random_));
+void AttendCase::StoreRandom(void* array, int64_t index) {
+  StoreElement(array, options_.type, index,
+               std::normal_distribution<float>(0.f, options_.spread)(random_));
 }
 
-float AttendCase::ToFloat(uint16_t bits) const {
-  return options_.type == DType::kBFloat16 ? FloatFromHalf<DType::kBFloat16>(bits)
-                                           : FloatFromHalf<DType::kFloat16>(bits);
-}
-
-uint16_t AttendCase::ToHalf(float value) const {
-  return options_.type == DType::kBFloat16 ? HalfFromFloat<DType::kBFloat16>(value)
-                                           : HalfFromFloat<DType::kFloat16>(value);
-}
-
-uint32_t AttendCase::ImageOffset(int slot, int dim) const {
+int64_t AttendCase::ImageElement(int slot, int dim) const {
   switch (options_.head_dim) {
     case 32:
-      return PageImage<32>::Offset(slot, dim);
+      return ElementOf<32>(options_.type, slot, dim);
     case 64:
-      return PageImage<64>::Offset(slot, dim);
+      return ElementOf<64>(options_.type, slot, dim);
     case 96:
-      return PageImage<96>::Offset(slot, dim);
+      return ElementOf<96>(options_.type, slot, dim);
     case 128:
-      return PageImage<128>::Offset(slot, dim);
+      return ElementOf<128>(options_.type, slot, dim);
   }
   std::abort();
 }
 
 void AttendCase::FillSlot(int32_t page, int32_t reference_page, int slot) {
   const PageLayout layout{DType::kFloat32, options_.num_heads, options_.head_dim};
-  const int64_t image = CudaImageBytes(options_.head_dim, 2);
+  const int64_t image = CudaImageBytes(options_.head_dim, SizeOf(options_.type));
   const int in_reference = slot % kPageSlots;
   for (int h = 0; h < options_.num_heads; ++h) {
-    char* const keys = reinterpret_cast<char*>(pool_.data()) +
-                       page * CudaPageBytes(options_.num_heads, options_.head_dim, 2) +
-                       h * 2 * image;
+    char* const keys = reinterpret_cast<char*>(pool_.data()) + page * page_bytes() + h * 2 * image;
+    char* const values = keys + image;
     float* const reference = reference_pool_.data() +
                              (reference_page * layout.page_bytes() + h * layout.head_bytes()) / 4;
     for (int d = 0; d < options_.head_dim; ++d) {
-      const uint16_t key = RandomHalf(), value = RandomHalf();
-      const uint32_t at = ImageOffset(slot % kCudaPageSlots, d);
-      *reinterpret_cast<uint16_t*>(keys + at) = key;
-      *reinterpret_cast<uint16_t*>(keys + image + at) = value;
-      reference[layout.key_index(in_reference, d)] = ToFloat(key);
-      reference[layout.key_bytes() / 4 + layout.value_index(in_reference, d)] = ToFloat(value);
+      const int64_t at = ImageElement(slot % kCudaPageSlots, d);
+      StoreRandom(keys, at);
+      StoreRandom(values, at);
+      reference[layout.key_index(in_reference, d)] = Load(keys, at);
+      reference[layout.key_bytes() / 4 + layout.value_index(in_reference, d)] = Load(values, at);
     }
   }
 }
@@ -155,7 +149,7 @@ CudaAttendArgs AttendCase::Args(int tile_rows) {
   args.num_tiles = static_cast<int>(plan_.tiles.size());
   args.num_heads = options_.num_heads;
   args.pool = reinterpret_cast<const char*>(pool_.data());
-  args.page_bytes = CudaPageBytes(options_.num_heads, options_.head_dim, 2);
+  args.page_bytes = page_bytes();
   args.q = q_.data();
   args.q_stride = width();
   args.out = out_.data();
@@ -165,15 +159,12 @@ CudaAttendArgs AttendCase::Args(int tile_rows) {
   return args;
 }
 
-int AttendCase::num_pages() const {
-  return static_cast<int>(std::ssize(pool_) * 2 /
-                          CudaPageBytes(options_.num_heads, options_.head_dim, 2));
-}
+int AttendCase::num_pages() const { return static_cast<int>(std::ssize(pool_) * 2 / page_bytes()); }
 
 AttendCase::Error AttendCase::Compare() const {
-  std::vector<float> q(q_.size()), out(q_.size());
+  std::vector<float> q(static_cast<size_t>(num_tokens_) * width()), out(q.size());
   std::vector<float> lse(static_cast<size_t>(num_tokens_) * options_.num_heads);
-  std::transform(q_.begin(), q_.end(), q.begin(), [&](uint16_t x) { return ToFloat(x); });
+  for (size_t i = 0; i < q.size(); ++i) q[i] = Load(q_.data(), i);
   const std::vector<AttendSequence> batch = Batch(/*is_reference=*/true);
   AttendParams params;
   params.pages.layout = {DType::kFloat32, options_.num_heads, options_.head_dim};
@@ -191,7 +182,7 @@ AttendCase::Error AttendCase::Compare() const {
 
   double difference = 0., size = 0.;
   for (size_t i = 0; i < out.size(); ++i) {
-    difference += std::pow(ToFloat(out_[i]) - out[i], 2);
+    difference += std::pow(Load(out_.data(), i) - out[i], 2);
     size += std::pow(out[i], 2);
   }
   Error error{std::sqrt(difference / size), 0.};

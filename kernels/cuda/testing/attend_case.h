@@ -6,6 +6,8 @@
 
 #include "kernels/attend.h"
 #include "kernels/cuda/attend_plan.h"
+#include "kernels/cuda/page_image.h"
+#include "kernels/dtype.h"
 #include "kernels/page_layout.h"
 
 namespace evaserve {
@@ -39,6 +41,7 @@ class AttendCase {
   const AttendPlan& plan() const { return plan_; }
   // For GpuStep. What they point to is the case's.
   std::vector<AttendSequence> Sequences() const { return Batch(/*is_reference=*/false); }
+  // The bits of elements: a float32 is two numbers.
   const std::vector<uint16_t>& pool() const { return pool_; }
   int num_pages() const;
   const std::vector<uint16_t>& q() const { return q_; }
@@ -54,15 +57,20 @@ class AttendCase {
   Error Compare() const;
 
  private:
-  struct Slot;
-  uint16_t RandomHalf();
-  float ToFloat(uint16_t bits) const;
-  uint16_t ToHalf(float value) const;
+  // Elements of the case's type.
+  float Load(const void* array, int64_t index) const {
+    return LoadElement(array, options_.type, index);
+  }
+  void StoreRandom(void* array, int64_t index);
+  int64_t page_bytes() const {
+    return CudaPageBytes(options_.num_heads, options_.head_dim, SizeOf(options_.type));
+  }
   // Takes pages for so many slots and fills them.
   std::vector<int32_t> FillPages(int num_slots, std::vector<int32_t>& reference_pages);
   void FillSlot(int32_t page, int32_t reference_page, int slot);
   std::vector<uint8_t> RandomTree(int num_nodes);
-  uint32_t ImageOffset(int slot, int dim) const;
+  // Where a dimension of a slot lies in its image.
+  int64_t ImageElement(int slot, int dim) const;
   std::vector<AttendSequence> Batch(bool is_reference) const;
 
   const Options options_;

@@ -40,9 +40,18 @@ def portable(name: str, before: str, after: str = "", filter: str = "*") -> Muta
     return Mutation(name, "attend_portable.cuh", before, after, "attend_portable", filter)
 
 
-def mask(name: str, before: str, after: str, filter: str = "*") -> list[Mutation]:
-    """Of what all kernels share: the tests of each must notice."""
-    tests = ("attend_wide", "attend_narrow", "attend_portable")
+def floats(name: str, before: str, after: str = "", filter: str = "*") -> Mutation:
+    return Mutation(name, "attend_float.cuh", before, after, "attend_float", filter)
+
+
+HALVES = ("attend_wide", "attend_narrow", "attend_portable")
+ALL = (*HALVES, "attend_float")
+
+
+def mask(
+    name: str, before: str, after: str, filter: str = "*", tests: tuple[str, ...] = ALL
+) -> list[Mutation]:
+    """Of what kernels share: the tests of each must notice."""
     return [Mutation(name, "attend_args.h", before, after, test, filter) for test in tests]
 
 
@@ -121,6 +130,8 @@ MUTATIONS = [
     ),
     portable("no wait for copies", "ptx::WaitForCopies<0>();"),
     portable("no wait for other threads' copies", "ptx::SyncBlock();"),
+    floats("no wait for the query", "+ lane];\n    ptx::SyncWarp();", "+ lane];"),
+    floats("no wait for weights", "ptx::SyncWarp();\n      AddValues", "AddValues"),
     # Which buffer.
     wide("keys of the wrong stage", "IssueKeys(next.stage);", "IssueKeys(at.stage);"),
     wide("a parity that never turns", "parity ^ stage}", "parity}"),
@@ -139,12 +150,15 @@ MUTATIONS = [
         "a slot too many taken for written",
         "left = sequence_.num_window - begin;",
         "left = sequence_.num_window - begin + 1;",
+        tests=HALVES,  # attend_float asks for what is seen alone
     ),
     *mask(
         "a summary too many taken for written",
         "left = sequence_.num_summaries - block * kSlots;",
         "left = sequence_.num_summaries - block * kSlots + 1;",
+        tests=HALVES,
     ),
+    floats("values added that were never written", "if ((visible >> slot & 1) == 0) continue;"),
     # What is seen.
     *mask("a slot too few seen", "left : first_slot_ + 1 -", "left : first_slot_ -"),
     *mask("a slot too many seen", "left : first_slot_ + 1 -", "left : first_slot_ + 2 -"),
@@ -156,6 +170,9 @@ MUTATIONS = [
     wide("a masked block too few", "i < num_masked;", "i + 1 < num_masked;"),
     narrow("a masked block too few", "i < walk.num_masked()", "i + 1 < walk.num_masked()"),
     portable("a masked block too few", "i < walk.num_masked()", "i + 1 < walk.num_masked()"),
+    floats("keys of another block", "block.begin + lane", "lane"),
+    floats("values of another block", "block.begin + slot", "slot"),
+    floats("rows that are not the sequence's", "if (row >= sequence.num_queries) return;"),
     # The softmax.
     wide("rows that have seen nothing", "fmaxf(top, 0.5f * kHidden)", "top"),
     portable("rows that have seen nothing", "fmaxf(max, 0.5f * kHidden)", "max"),
@@ -170,6 +187,11 @@ MUTATIONS = [
     narrow("counters that are not reset", "if (*is_last != 0) *arrived = 0;", "", COUNTERS),
     portable("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
     portable("lse without the maximum", "softmax.max[r] * args.scale_log2 +", "", NORMALISER),
+    floats("lanes with different maxima", "step *= 2) max", "step *= 4) max"),
+    floats("sums with the old maximum", "out[i] *= correction;", ";"),
+    floats("a normaliser with the old maximum", "softmax.sum, correction,", "softmax.sum, 1.f,"),
+    floats("a normaliser without some slots", "step *= 2) sum", "step *= 4) sum", NORMALISER),
+    floats("lse without the maximum", "softmax.max * args.scale_log2 +", "", NORMALISER),
 ]
 TESTS = sorted({mutation.test for mutation in MUTATIONS})
 UNCHANGED = [Mutation("nothing", f"{test}.cuh", "", "", test) for test in TESTS]
