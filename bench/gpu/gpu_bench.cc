@@ -3,15 +3,11 @@
 // line. How the answer is checked: kernels/cuda/gpu_step_test.cc; run it first.
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <string>
 #include <vector>
 
+#include "bench/gpu/device_timer.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/gpu_step.h"
 
@@ -22,16 +18,6 @@ constexpr int kHeads = 32, kHeadDim = 128, kWindow = 2048, kChunk = 16;
 constexpr int kWidth = kHeads * kHeadDim;
 constexpr DType kType = DType::kBFloat16;
 
-template <typename T>
-T Must(absl::StatusOr<T> value) {
-  if (!value.ok()) {
-    std::fprintf(stderr, "gpu_bench: %s\n", std::string(value.status().message()).c_str());
-    std::exit(1);
-  }
-  return *std::move(value);
-}
-void Must(const absl::Status& status) { Must(status.ok() ? absl::StatusOr<int>(0) : status); }
-
 // A batch of equal sequences in the middle of the EvaByte 6.5B model.
 struct Batch {
   int num_sequences = 1;
@@ -40,8 +26,7 @@ struct Batch {
   int num_window = 1;
 
   int64_t num_rows() const { return int64_t{num_sequences} * num_queries; }
-  static int Pages(int slots) { return (slots + kCudaPageSlots - 1) / kCudaPageSlots; }
-  int pages_per_sequence() const { return Pages(num_summaries) + Pages(num_window); }
+  int pages_per_sequence() const { return CudaPagesOf(num_summaries) + CudaPagesOf(num_window); }
   int num_pages() const { return num_sequences * pages_per_sequence(); }
   // Slots that all queries of a head see.
   double visible() const {
@@ -56,57 +41,9 @@ struct Batch {
 
 class Bench {
  public:
-  Bench(Gpu& gpu, int repeats) : gpu_(gpu), repeats_(repeats) {}
+  Bench(Gpu& gpu, int repeats) : gpu_(gpu), timer_(gpu, repeats) {}
 
-  // Seconds of one call: the fastest of several runs of `repeats` calls each.
-  double Time(const std::function<absl::Status()>& call) {
-    double best = INFINITY;
-    for (int run = 0; run < 5; ++run) {
-      Wait();
-      const auto start = std::chrono::steady_clock::now();
-      for (int i = 0; i < repeats_; ++i) Must(call());
-      Wait();
-      const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-      best = std::min(best, time.count() / repeats_);
-    }
-    return best;
-  }
-
-  // Operations a second of a large matrix product.
-  double MultiplyRate(int size) {
-    const int64_t bytes = int64_t{size} * size * 2;
-    const GpuMemory x = Must(gpu_.Allocate(bytes)), w = Must(gpu_.Allocate(bytes)),
-                    y = Must(gpu_.Allocate(bytes));
-    const double seconds = Time([&] {
-      return gpu_.Multiply({.type = kType,
-                            .x = x.as<void>(),
-                            .x_stride = size,
-                            .weight = w.as<void>(),
-                            .y = y.as<void>(),
-                            .y_stride = size,
-                            .rows = size,
-                            .in = size,
-                            .out = size});
-    });
-    return 2. * size * size * size / seconds;
-  }
-
-  // Bytes a second, read and written, of a copy by rows.
-  double CopyRate(int64_t num_rows) {
-    constexpr int64_t kRowBytes = 8192;
-    std::vector<int32_t> numbers(num_rows);
-    for (int64_t i = 0; i < num_rows; ++i) numbers[i] = static_cast<int32_t>(i);
-    const GpuMemory from = Must(gpu_.Allocate(num_rows * kRowBytes)),
-                    to = Must(gpu_.Allocate(num_rows * kRowBytes)),
-                    rows = Must(gpu_.Allocate(num_rows * 4));
-    Must(gpu_.ToDevice(rows.as<void>(), numbers.data(), num_rows * 4));
-    const double seconds = Time([&] {
-      return LaunchStatus(
-          LaunchGatherRows({from.as<void>(), rows.as<int32_t>(), to.as<void>(), kRowBytes},
-                           static_cast<int>(num_rows), gpu_.stream()));
-    });
-    return 2. * num_rows * kRowBytes / seconds;
-  }
+  DeviceTimer& timer() { return timer_; }
 
   struct Times {
     double attend = 0., store = 0.;
@@ -125,28 +62,22 @@ class Bench {
                  gpu_);
     Prepare(batch, step);
     auto* const q = qkv.as<uint16_t>();
-    const GpuStep::Layer layer{.pool = pool.as<void>(),
-                               .q = q,
-                               .k = q + kWidth,
-                               .v = q + 2 * kWidth,
-                               .stride = 3 * kWidth,
-                               .cos = angles.as<float>(),
-                               .sin = angles.as<float>(),
-                               .mu = vectors.as<float>(),
-                               .phi = vectors.as<float>()};
+    const StepLayer layer{.pool = pool.as<void>(),
+                          .q = q,
+                          .k = q + kWidth,
+                          .v = q + 2 * kWidth,
+                          .stride = 3 * kWidth,
+                          .cos = angles.as<float>(),
+                          .sin = angles.as<float>(),
+                          .mu = vectors.as<float>(),
+                          .phi = vectors.as<float>()};
     Times times;
-    times.store = Time([&] { return step.Store(layer); });
-    times.attend = Time([&] { return step.Attend(layer, out.as<void>(), kWidth); });
+    times.store = timer_.Time([&] { return step.Store(layer); });
+    times.attend = timer_.Time([&] { return step.Attend(layer, out.as<void>(), kWidth); });
     return times;
   }
 
  private:
-  void Wait() {
-    static char byte;
-    static const GpuMemory memory = Must(gpu_.Allocate(16));
-    Must(gpu_.ToHost(&byte, memory.as<void>(), 1));
-  }
-
   static void Prepare(const Batch& batch, GpuStep& step) {
     std::vector<int32_t> pages(batch.num_pages()), positions(batch.num_rows());
     for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
@@ -155,7 +86,7 @@ class Bench {
     const int before = batch.num_window - batch.num_queries;
     for (int s = 0; s < batch.num_sequences; ++s) {
       const PageList all(pages.data() + s * batch.pages_per_sequence(), batch.pages_per_sequence());
-      const PageList summaries = all.first(Batch::Pages(batch.num_summaries));
+      const PageList summaries = all.first(CudaPagesOf(batch.num_summaries));
       const PageList window = all.subspan(summaries.size());
       const int row = s * batch.num_queries;
       for (int i = 0; i < batch.num_queries; ++i) positions[row + i] = before + i;
@@ -177,14 +108,14 @@ class Bench {
   }
 
   Gpu& gpu_;
-  const int repeats_;
+  DeviceTimer timer_;
 };
 
 // A whole window at a position in a long text, and decoding in the middle of one.
 void Run(Bench& bench, bool is_small) {
   const int gemm_size = is_small ? 64 : 8192;
-  const double multiply_rate = bench.MultiplyRate(gemm_size);
-  const double copy_rate = bench.CopyRate(is_small ? 16 : 1 << 17);
+  const double multiply_rate = bench.timer().MultiplyRate(gemm_size);
+  const double copy_rate = bench.timer().CopyRate(is_small ? 16 : 1 << 17);
   std::printf("{\"floor\": \"multiply\", \"tflops\": %.1f}\n", multiply_rate / 1e12);
   std::printf("{\"floor\": \"copy\", \"gb_per_s\": %.0f}\n", copy_rate / 1e9);
   const int window = is_small ? 160 : kWindow;

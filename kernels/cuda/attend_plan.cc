@@ -1,15 +1,19 @@
 #include "kernels/cuda/attend_plan.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace evaserve {
 namespace {
 
-int NumPages(int num_slots) { return (num_slots + kCudaPageSlots - 1) / kCudaPageSlots; }
+// What beginning and ending a split costs, in blocks of slots. An estimate.
+constexpr int kSplitCost = 4;
+
+int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 
 int32_t Append(PageList list, int num_slots, std::vector<int32_t>& pages) {
   const auto begin = static_cast<int32_t>(pages.size());
-  pages.insert(pages.end(), list.begin(), list.begin() + NumPages(num_slots));
+  pages.insert(pages.end(), list.begin(), list.begin() + CudaPagesOf(num_slots));
   return begin;
 }
 
@@ -29,6 +33,29 @@ int NumBlocks(const AttendPlan& plan, const CudaTile& tile, int tile_rows) {
   const CudaSequence& sequence = plan.sequences[tile.sequence];
   const int num_rows = std::min(tile_rows, sequence.num_queries - tile.row_begin);
   return SlotBlockWalk<kSlots>(sequence, tile.row_begin, num_rows).num_blocks();
+}
+
+// How many blocks of slots a split should have at most, if tile t has num_blocks[t]: all equal cuts
+// of the longest tile are tried, and the time of each is estimated.
+int BlocksPerSplit(std::span<const int> num_blocks, const SplitOptions& options) {
+  int longest = 1;
+  for (const int n : num_blocks) longest = std::max(longest, n);
+  const int least = options.min_slots / kCudaSplitSlots;
+  const int most_splits = MaxSplits(static_cast<int>(num_blocks.size()), options);
+  int best = longest;
+  int64_t best_time = std::numeric_limits<int64_t>::max();
+  for (int cuts = 1; cuts == 1 || longest / cuts >= least; ++cuts) {
+    const int per_split = CeilDiv(longest, cuts);
+    int num_splits = 0;
+    for (const int n : num_blocks) num_splits += CeilDiv(n, per_split);
+    if (num_splits > most_splits) break;
+    const int waves = CeilDiv(num_splits * options.num_heads, options.num_blocks);
+    const int64_t time = int64_t{waves} * (per_split + kSplitCost);
+    if (time >= best_time) continue;
+    best = per_split;
+    best_time = time;
+  }
+  return best;
 }
 
 }  // namespace
@@ -58,22 +85,26 @@ AttendPlan PlanAttend(std::span<const AttendSequence> sequences, int tile_rows) 
   return plan;
 }
 
+int MaxSplits(int num_tiles, const SplitOptions& options) {
+  // Some rounds' worth, or nine equal sequences of 32 heads would leave half of 264 blocks idle.
+  constexpr int kRounds = 4;
+  return num_tiles + kRounds * CeilDiv(options.num_blocks, options.num_heads);
+}
+
 std::vector<CudaSplit> PlanSplits(const AttendPlan& plan, int tile_rows,
                                   const SplitOptions& options) {
-  int64_t total = 0;
+  std::vector<int> num_blocks;
   for (const CudaTile& tile : plan.tiles) {
-    total += int64_t{NumBlocks<kCudaSplitSlots>(plan, tile, tile_rows)} * options.num_heads;
+    num_blocks.push_back(NumBlocks<kCudaSplitSlots>(plan, tile, tile_rows));
   }
-  const auto per_split = static_cast<int>(std::max<int64_t>(
-      options.min_slots / kCudaSplitSlots, (total + options.num_blocks - 1) / options.num_blocks));
+  const int per_split = BlocksPerSplit(num_blocks, options);
   std::vector<CudaSplit> splits;
   for (size_t t = 0; t < plan.tiles.size(); ++t) {
-    const int num_blocks = NumBlocks<kCudaSplitSlots>(plan, plan.tiles[t], tile_rows);
-    const int num_splits = (num_blocks + per_split - 1) / per_split;
+    const int num_splits = CeilDiv(num_blocks[t], per_split);
     const auto first = static_cast<int32_t>(splits.size());
     for (int i = 0; i < num_splits; ++i) {
-      splits.push_back({static_cast<int32_t>(t), i * num_blocks / num_splits,
-                        (i + 1) * num_blocks / num_splits, i, num_splits, first});
+      splits.push_back({static_cast<int32_t>(t), i * num_blocks[t] / num_splits,
+                        (i + 1) * num_blocks[t] / num_splits, i, num_splits, first});
     }
   }
   return splits;

@@ -20,14 +20,17 @@ struct AttendPlan {
 // kCudaPageSlots slots.
 AttendPlan PlanAttend(std::span<const AttendSequence> sequences, int tile_rows);
 
-// Cuts what the tiles see into splits for the narrow kernel: about `num_blocks` pieces of work over
-// all heads, unless that made splits of fewer than min_slots slots. Equal plans are cut equally.
+// Cuts what the tiles see into splits for the narrow kernel, so that the device's blocks are done
+// at about the same time: each takes one split of a head after another. Equal plans are cut
+// equally.
 struct SplitOptions {
   int num_heads = 1;
-  int num_blocks = 1;  // that the device runs at once
-  int min_slots = 256;
+  int num_blocks = 1;   // that the device runs at once
+  int min_slots = 256;  // of a split
 };
 std::vector<CudaSplit> PlanSplits(const AttendPlan& plan, int tile_rows,
                                   const SplitOptions& options);
+// The most splits that a plan of so many tiles is cut into.
+int MaxSplits(int num_tiles, const SplitOptions& options);
 
 }  // namespace evaserve

@@ -5,9 +5,11 @@
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/cuda/half.h"
+#include "kernels/cuda/launch_status.h"
 
 namespace evaserve {
 
@@ -57,6 +59,23 @@ struct GpuMultiplyParams {
   int out = 0;
 };
 
+// What a Gpu was told to do once, to be done again at the cost of one launch. It goes before its
+// Gpu.
+class GpuGraph {
+ public:
+  struct Recording;
+
+  explicit GpuGraph(std::unique_ptr<Recording> recording);
+  GpuGraph(GpuGraph&&) noexcept;
+  GpuGraph& operator=(GpuGraph&&) noexcept;
+  ~GpuGraph();
+
+  const Recording& recording() const { return *recording_; }
+
+ private:
+  std::unique_ptr<Recording> recording_;
+};
+
 // A device with one stream, on which everything below runs in order. Which one it is, a real device
 // or the emulator, the program's libraries decide. Not thread-safe.
 //
@@ -77,12 +96,18 @@ class Gpu {
   // Zeros.
   absl::StatusOr<GpuMemory> Allocate(int64_t bytes);
 
-  // `from` may change as soon as it returns.
+  // Through pinned memory; `from` may change as soon as it returns.
   absl::Status ToDevice(void* to, const void* from, int64_t bytes);
   // Waits for all that came before.
   absl::Status ToHost(void* to, const void* from, int64_t bytes);
 
   absl::Status Multiply(const GpuMultiplyParams& params);
+
+  // Notes what `work` launches instead of doing it: kernels and products with the addresses that
+  // they have then. It may neither allocate nor copy, and must have run before, so that kernels are
+  // loaded and algorithms chosen.
+  absl::StatusOr<GpuGraph> Record(absl::FunctionRef<absl::Status()> work);
+  absl::Status Launch(const GpuGraph& graph);
 
  private:
   struct State;
@@ -101,11 +126,6 @@ inline absl::Status Grow(Gpu& gpu, int64_t bytes, GpuMemory& memory) {
   if (!larger.ok()) return larger.status();
   memory = *std::move(larger);
   return absl::OkStatus();
-}
-
-// What a launcher or the driver says, as a status.
-inline absl::Status LaunchStatus(const std::string& error) {
-  return error.empty() ? absl::OkStatus() : absl::UnavailableError("the device is lost: " + error);
 }
 
 }  // namespace evaserve

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "kernels/cuda/gpu_graphs.h"
 #include "kernels/cuda/testing/attend_case.h"
 
 namespace evaserve {
@@ -41,11 +42,12 @@ class GpuStepTest : public testing::Test {
   }
 
   static absl::Status Prepare(GpuStep& step, const AttendCase& test,
-                              const std::vector<AttendSequence>& sequences) {
+                              const std::vector<AttendSequence>& sequences,
+                              const StepRoom* room = nullptr) {
     const std::vector<int32_t> positions(test.num_tokens());
     return step.Prepare(
         {.num_rows = test.num_tokens(), .positions = positions, .attends = sequences},
-        test.num_pages());
+        test.num_pages(), room);
   }
 
   // What attention makes of the case, in the case.
@@ -100,6 +102,46 @@ TEST_F(GpuStepTest, GivesTheSameBitsAgain) {
   EXPECT_EQ(once.out(), again.out());
 }
 
+// What decoding does: the launches are recorded with one batch and repeated with others, which are
+// smaller, longer, and lie in other pages.
+TEST_F(GpuStepTest, ARecordedStepServesAnyBatchOfItsRoom) {
+  const AttendCase::Options first{.head_dim = 64, .num_heads = 2, .sequences = {{1, 1, 0}}};
+  GpuStep step = StepFor(first);
+  GpuGraphs graphs(*gpu_);
+  constexpr StepRoom kRoom{.num_rows = 4, .pages_per_row = 8};
+  constexpr int64_t kMostBytes = 1 << 21;
+  auto pool = gpu_->Allocate(kMostBytes), q = gpu_->Allocate(kMostBytes),
+       out = gpu_->Allocate(kMostBytes);
+  ASSERT_TRUE(pool.ok() && q.ok() && out.ok());
+  const std::vector<std::vector<AttendCase::Sequence>> batches = {
+      {{1, 1, 0}},
+      {{1, 300, 17}, {1, 2, 0}, {1, 129, 40}},
+      {{1, 700, 20}},
+      {{1, 5, 128}, {1, 6, 129}, {1, 7, 1}, {1, 128, 0}}};
+  for (const auto& sequences : batches) {
+    AttendCase test({.head_dim = 64, .num_heads = 2, .sequences = sequences});
+    const int64_t q_bytes = test.q().size() * sizeof(uint16_t);
+    const int64_t pool_bytes = test.pool().size() * sizeof(uint16_t);
+    ASSERT_LE(pool_bytes, kMostBytes);
+    ASSERT_TRUE(gpu_->ToDevice(pool->as<void>(), test.pool().data(), pool_bytes).ok());
+    ASSERT_TRUE(gpu_->ToDevice(q->as<void>(), test.q().data(), q_bytes).ok());
+    const std::vector<AttendSequence> attends = test.Sequences();
+    const absl::Status prepared = Prepare(step, test, attends, &kRoom);
+    ASSERT_TRUE(prepared.ok()) << prepared;
+
+    const absl::Status status = graphs.Run(kRoom.num_rows, [&] {
+      return step.Attend({.pool = pool->as<void>(), .q = q->as<void>(), .stride = test.width()},
+                         out->as<void>(), test.width());
+    });
+
+    ASSERT_TRUE(status.ok()) << status;
+    std::vector<uint16_t> result(test.q().size());
+    ASSERT_TRUE(gpu_->ToHost(result.data(), out->as<void>(), q_bytes).ok());
+    test.SetOut(std::move(result));
+    EXPECT_LT(test.Compare().relative, kTolerance) << sequences.size();
+  }
+}
+
 TEST_F(GpuStepTest, NamesWhatIsWrong) {
   const AttendCase::Options options{.head_dim = 64, .sequences = {{1, 5, 0}, {2, 9, 3}}};
   const AttendCase test(options);
@@ -126,6 +168,33 @@ TEST_F(GpuStepTest, NamesWhatIsWrong) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr(what));
   }
+}
+
+TEST_F(GpuStepTest, NamesWhatIsWrongWithALayer) {
+  const AttendCase test({.head_dim = 64, .num_heads = 2, .sequences = {{1, 1, 0}}});
+  GpuStep step = StepFor({.head_dim = 64, .num_heads = 2});
+  ASSERT_TRUE(Prepare(step, test, test.Sequences()).ok());
+  const GpuMemory memory = ToDevice(test.pool());
+  char* const data = memory.as<char>();
+  const StepLayer good{.pool = data, .q = data, .stride = 128};
+  const auto error = [&](StepLayer layer, void* out, int64_t out_stride) {
+    const absl::Status status = step.Attend(layer, out, out_stride);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  EXPECT_THAT(error(good, data, 120),
+              HasSubstr("out has a stride of 120; allowed: multiples of 8"));
+  EXPECT_THAT(error(good, data + 8, 128), HasSubstr("out is at"));
+  EXPECT_THAT(error({.pool = data, .q = data, .stride = 132}, data, 128),
+              HasSubstr("q has a stride of 132"));
+  EXPECT_THAT(error({.pool = nullptr, .q = data, .stride = 128}, data, 128),
+              HasSubstr("pool is at 0"));
+  EXPECT_THAT(std::string(step.Store(good).message()), HasSubstr("k is at 0"));
+}
+
+TEST_F(GpuStepTest, RefusesAnEmptyBatch) {
+  GpuStep step = StepFor({.head_dim = 64});
+  EXPECT_THAT(std::string(step.Prepare({}, 1).message()), HasSubstr("num_rows is 0"));
 }
 
 TEST_F(GpuStepTest, RefusesShapesThatNoKernelTakes) {

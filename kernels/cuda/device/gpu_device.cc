@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/device/staging.h"
 #include "kernels/cuda/gpu.h"
 
 namespace evaserve {
@@ -14,17 +15,23 @@ namespace {
 // cublasLt's own advice for Hopper.
 constexpr int64_t kMultiplyWorkspaceBytes = int64_t{32} << 20;
 
-absl::Status ToStatus(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  const std::string message = absl::StrCat(what, ": ", cudaGetErrorString(error));
-  if (error != cudaErrorMemoryAllocation) return LaunchStatus(message);
-  cudaGetLastError();  // this one leaves the device usable
-  return absl::ResourceExhaustedError(message);
-}
-
 absl::Status ToStatus(cublasStatus_t error, const char* what) {
   if (error == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  return LaunchStatus(absl::StrCat(what, ": ", cublasLtGetStatusString(error)));
+  const std::string message = absl::StrCat(what, ": ", cublasLtGetStatusString(error));
+  if (error == CUBLAS_STATUS_ALLOC_FAILED) return absl::ResourceExhaustedError(message);
+  return LaunchStatus(message);
+}
+
+cudaDataType_t CudaType(DType type) {
+  switch (type) {
+    case DType::kFloat32:
+      return CUDA_R_32F;
+    case DType::kBFloat16:
+      return CUDA_R_16BF;
+    case DType::kFloat16:
+      return CUDA_R_16F;
+  }
+  return CUDA_R_32F;
 }
 
 struct Layout {
@@ -94,11 +101,22 @@ struct Gpu::State {
   std::map<MultiplyShape, cublasLtMatmulAlgo_t> algorithms;
 
   int index = 0;
-  bool reads_host_memory = false;  // by itself, page by page
   cudaStream_t stream = nullptr;
   cublasLtHandle_t blas = nullptr;
   GpuMemory workspace;
+  std::unique_ptr<Staging> staging;
 };
+
+struct GpuGraph::Recording {
+  ~Recording() {
+    if (executable != nullptr) cudaGraphExecDestroy(executable);
+  }
+  cudaGraphExec_t executable = nullptr;
+};
+GpuGraph::GpuGraph(std::unique_ptr<Recording> recording) : recording_(std::move(recording)) {}
+GpuGraph::GpuGraph(GpuGraph&&) noexcept = default;
+GpuGraph& GpuGraph::operator=(GpuGraph&&) noexcept = default;
+GpuGraph::~GpuGraph() = default;
 
 Gpu::Gpu(GpuInfo info, std::unique_ptr<State> state)
     : info_(std::move(info)), state_(std::move(state)) {}
@@ -118,7 +136,6 @@ absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
   }
   auto state = std::make_unique<State>();
   state->index = index;
-  state->reads_host_memory = properties.pageableMemoryAccess != 0;
   if (status.ok()) status = ToStatus(cudaStreamCreate(&state->stream), "cudaStreamCreate");
   if (status.ok()) status = ToStatus(cublasLtCreate(&state->blas), "cublasLtCreate");
   if (!status.ok()) return status;
@@ -128,6 +145,9 @@ absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Open(int index) {
   absl::StatusOr<GpuMemory> workspace = gpu->Allocate(kMultiplyWorkspaceBytes);
   if (!workspace.ok()) return workspace.status();
   gpu->state_->workspace = *std::move(workspace);
+  absl::StatusOr<std::unique_ptr<Staging>> staging = Staging::Create();
+  if (!staging.ok()) return staging.status();
+  gpu->state_->staging = *std::move(staging);
   return gpu;
 }
 
@@ -146,27 +166,18 @@ absl::StatusOr<GpuMemory> Gpu::Allocate(int64_t bytes) {
 
 absl::Status Gpu::ToDevice(void* to, const void* from, int64_t bytes) {
   state_->MakeCurrent();
-  absl::Status status =
-      ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, state_->stream),
-               "copy to the device");
-  // Else the driver has copied pageable memory when the call returns.
-  if (!status.ok() || !state_->reads_host_memory) return status;
-  return ToStatus(cudaStreamSynchronize(state_->stream), "cudaStreamSynchronize");
+  return state_->staging->ToDevice(to, from, bytes, state_->stream);
 }
 
 absl::Status Gpu::ToHost(void* to, const void* from, int64_t bytes) {
   state_->MakeCurrent();
-  absl::Status status =
-      ToStatus(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state_->stream),
-               "copy from the device");
-  if (!status.ok()) return status;
-  return ToStatus(cudaStreamSynchronize(state_->stream), "cudaStreamSynchronize");
+  return state_->staging->ToHost(to, from, bytes, state_->stream);
 }
 
 // To cublasLt, which counts columns first, it is y^T = weight x^T.
 absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
   state_->MakeCurrent();
-  const cudaDataType_t type = p.type == DType::kBFloat16 ? CUDA_R_16BF : CUDA_R_16F;
+  const cudaDataType_t type = CudaType(p.type);
   const Operation operation;
   const Layout weight(type, p.in, p.out, p.in), x(type, p.in, p.rows, p.x_stride),
       y(p.y_is_float ? CUDA_R_32F : type, p.out, p.rows, p.y_stride);
@@ -193,6 +204,31 @@ absl::Status Gpu::Multiply(const GpuMultiplyParams& p) {
                      &zero, p.y, y.handle, p.y, y.handle, &found->second,
                      state_->workspace.as<void>(), kMultiplyWorkspaceBytes, state_->stream),
       "cublasLtMatmul");
+}
+
+absl::StatusOr<GpuGraph> Gpu::Record(absl::FunctionRef<absl::Status()> work) {
+  state_->MakeCurrent();
+  absl::Status status =
+      ToStatus(cudaStreamBeginCapture(state_->stream, cudaStreamCaptureModeThreadLocal),
+               "cudaStreamBeginCapture");
+  if (!status.ok()) return status;
+  status = work();
+  cudaGraph_t graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(state_->stream, &graph);
+  if (status.ok()) status = ToStatus(ended, "cudaStreamEndCapture");
+  auto recording = std::make_unique<GpuGraph::Recording>();
+  if (status.ok()) {
+    status = ToStatus(cudaGraphInstantiate(&recording->executable, graph, /*flags=*/0),
+                      "cudaGraphInstantiate");
+  }
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  if (!status.ok()) return status;
+  return GpuGraph(std::move(recording));
+}
+
+absl::Status Gpu::Launch(const GpuGraph& graph) {
+  state_->MakeCurrent();
+  return ToStatus(cudaGraphLaunch(graph.recording().executable, state_->stream), "cudaGraphLaunch");
 }
 
 }  // namespace evaserve

@@ -1,0 +1,19 @@
+#pragma once
+
+#include "absl/status/status.h"
+#include "kernels/cuda/step_plan.h"
+
+namespace evaserve {
+
+// Whether the kernels may run a step: InvalidArgument, naming the field, if not. See StepPlan.
+absl::Status CheckStep(const StepOptions& options, const StepInput& input, int num_pages,
+                       const StepRoom* room);
+
+// Whether they may run on a layer, for attention with `out` (else null).
+struct StepOut {
+  const void* data = nullptr;
+  int64_t stride = 0;
+};
+absl::Status CheckLayer(const StepOptions& options, const StepLayer& layer, const StepOut* out);
+
+}  // namespace evaserve
