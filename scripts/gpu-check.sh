@@ -1,34 +1,47 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU: tests, compute-sanitizer, benchmarks with their baselines.
+# Everything that needs a GPU: tests, compute-sanitizer, benchmarks with their baselines, a server.
 #
-#   scripts/gpu-check.sh pack [FOLDER]    where nvcc is: builds, and puts programs and libraries into
-#                                         FOLDER (build/gpu-check), to be carried to a machine that
-#                                         has a GPU and neither nvcc nor gRPC
-#   scripts/gpu-check.sh STAGE...         on the machine with the GPU, of tests, sanitizer, bench
-#   scripts/gpu-check.sh                  all of these
+#   scripts/gpu-check.sh pack [FOLDER]    where nvcc is: builds, and puts programs, libraries and the
+#                                         demo model into FOLDER (build/gpu-check), to be carried to
+#                                         a machine that has a GPU and neither nvcc nor gRPC
+#   scripts/gpu-check.sh STAGE...         on the machine with the GPU, of wrappers, tests, sanitizer,
+#                                         bench, server
+#   scripts/gpu-check.sh                  all of these, in this order
 #
-# CHECK names the folder (build/gpu-check); RESULTS where JSON lines go (CHECK/results). The benches'
-# baseline needs a Python with PyTorch, and compute-sanitizer is skipped where it is missing.
+# CHECK names the folder (build/gpu-check); RESULTS where JSON lines and the report go
+# (CHECK/results); DEVICE what the server runs on (cuda:0). With DEVICE=cpu the stage `server` needs
+# no GPU, and shows that the folder is complete. The benches' baselines need a Python with PyTorch,
+# and compute-sanitizer is skipped where it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 check=${CHECK:-build/gpu-check}
 results=${RESULTS:-$check/results}
-programs=(kernels/cuda/device/device_step_test models/evabyte/device_backend_test bench/gpu/gpu_bench)
+device=${DEVICE:-cuda:0}
+stages=(wrappers tests sanitizer bench server)
+programs=(kernels/cuda/device/device_wrapper_test kernels/cuda/device/device_step_test
+  models/evabyte/device_backend_test bench/gpu/gpu_bench bench/gpu/model_bench
+  bin/evaserve bin/eva)
+
+# The libraries of a program that a machine without our packages lacks. cuBLASLt is not among them:
+# it is large and comes with every PyTorch for CUDA.
+own_libraries() {
+  ldd "$1" | awk '$3 ~ "^/" { print $3 }' |
+    grep -vE '/(lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s|cuda|cublasLt)|ld-linux.*)\.so'
+}
 
 pack() {
   local folder=${1:-$check} program
   scripts/setup.sh --cuda
-  scripts/build.sh cuda device_step_test device_backend_test gpu_bench
+  scripts/build.sh cuda "${programs[@]##*/}"
   rm -rf "$folder"
-  mkdir -p "$folder/lib" "$folder/golden"
+  mkdir -p "$folder/lib" "$folder/golden" "$folder/demo"
   for program in "${programs[@]}"; do
     cp "build/cuda/$program" "$folder/"
-    # All but cuBLASLt, which is large and comes with every PyTorch for CUDA.
-    ldd "build/cuda/$program" | grep -oE '/[^ ]*(absl|gtest|gmock|boost)[^ ]*' |
-      xargs -r cp -t "$folder/lib" -u
+    own_libraries "build/cuda/$program" | xargs -r cp -t "$folder/lib" -u
   done
   cp -r "${EVASERVE_GOLDEN_DIR:-../shared/golden}"/evabyte* "$folder/golden/"
+  cp -r demo/model demo/passage-1.txt "$folder/demo/"
 }
 
 # The folder of PyTorch's CUDA libraries, if there is one.
@@ -37,11 +50,13 @@ cuda_libraries() {
     2> /dev/null || echo "$PWD/.deps/cublas/nvidia/cu13/lib"
 }
 
-run() { LD_LIBRARY_PATH="$PWD/$check/lib:$(cuda_libraries)" "$@"; }
+run() { LD_LIBRARY_PATH="$(realpath "$check")/lib:$(cuda_libraries)" "$@"; }
+
+wrappers() { run "$check/device_wrapper_test"; }
 
 tests() {
-  EVASERVE_GOLDEN_DIR="$PWD/$check/golden" run "$check/device_step_test"
-  EVASERVE_GOLDEN_DIR="$PWD/$check/golden" run "$check/device_backend_test"
+  EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/device_step_test"
+  EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/device_backend_test"
 }
 
 sanitizer() {
@@ -55,25 +70,78 @@ sanitizer() {
 
 bench() {
   mkdir -p "$results"
+  rm -f "$results"/*.jsonl
   run "$check/gpu_bench" | tee "$results/gpu_bench.jsonl"
+  run "$check/model_bench" | tee "$results/model_bench.jsonl"
   if python3 -c 'import torch' 2> /dev/null; then
-    python3 bench/gpu/torch_baseline.py | tee "$results/torch_baseline.jsonl"
+    python3 bench/gpu/baselines.py | tee "$results/baselines.jsonl"
   else
     echo "no PyTorch: no baseline"
   fi
+  python3 bench/gpu/report.py "$results"/*.jsonl | tee "$results/report.md"
+}
+
+# expect WHAT PATTERN FILE
+expect() {
+  grep -qE "$2" "$3" || { echo "gpu-check.sh: did not find $1 ($2) in:" >&2; cat "$3" >&2; return 1; }
+  echo "found $1"
+}
+
+# The demo model, a completion and a score, the metrics, and the end.
+server() {
+  local log=$results/server.log out=$results/server.out server=
+  [ -x "$check/evaserve" ] || { echo "no packed server: skipped"; return 0; }
+  mkdir -p "$results"
+  run exec "$check/evaserve" --model demo="$check/demo/model" --device "$device" \
+    --address 127.0.0.1:0 --metrics-address 127.0.0.1:0 2> "$log" &
+  server=$!
+  # shellcheck disable=SC2064  # the number of now
+  trap "kill $server 2> /dev/null || true" EXIT
+  port() { grep -o "$1=127.0.0.1:[0-9]*" "$log" | head -n 1 | cut -d: -f2; }
+  for _ in $(seq 600); do
+    [ -n "$(port metrics)" ] && break
+    kill -0 $server 2> /dev/null || break
+    sleep 0.1
+  done
+  expect "the model on $device" "loaded model=demo device=$device " "$log"
+
+  EVA_SERVER="127.0.0.1:$(port grpc)"
+  export EVA_SERVER
+  run "$check/eva" health --wait 30
+  run "$check/eva" generate "The " --max-tokens 40 --temperature 0 --stats | tee "$out"
+  echo
+  expect "a completion" . "$out"
+  run "$check/eva" score "$check/demo/passage-1.txt" | tee "$out"
+  expect "a score" 'bits per byte' "$out"
+
+  exec 3<> "/dev/tcp/127.0.0.1/$(port metrics)"
+  printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+  cat <&3 > "$out"
+  exec 3>&-
+  expect "the completion's metrics" 'requests_total\{code="OK",method="Generate",model="demo"\} 1' \
+    "$out"
+
+  kill -TERM $server
+  wait $server ||
+    { echo "gpu-check.sh: the server has left with status $?" >&2; cat "$log" >&2; return 1; }
+  trap - EXIT
+  echo "the server has left with status 0"
 }
 
 # The tests skip what they have no device for.
-need_gpu() { nvidia-smi -L || { echo "gpu-check.sh: nvidia-smi finds no GPU" >&2; exit 1; }; }
+need_gpu() {
+  [ "$device" = cpu ] || nvidia-smi -L ||
+    { echo "gpu-check.sh: nvidia-smi finds no GPU" >&2; exit 1; }
+}
 
-case ${1:-} in
-  pack) pack "${@:2}" ;;
-  "") need_gpu && tests && sanitizer && bench ;;
-  *) need_gpu
-     for stage in "$@"; do
-       case $stage in
-         tests | sanitizer | bench) "$stage" ;;
-         *) echo "gpu-check.sh knows pack, tests, sanitizer and bench, not $stage" >&2; exit 2 ;;
-       esac
-     done ;;
-esac
+if [ "${1:-}" = pack ]; then
+  pack "${@:2}"
+  exit
+fi
+[ $# -eq 0 ] && set -- "${stages[@]}"
+for stage in "$@"; do
+  [[ " ${stages[*]} " == *" $stage "* ]] ||
+    { echo "gpu-check.sh knows pack, ${stages[*]}, not $stage" >&2; exit 2; }
+done
+need_gpu
+for stage in "$@"; do "$stage"; done

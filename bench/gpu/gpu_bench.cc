@@ -18,25 +18,50 @@ constexpr int kHeads = 32, kHeadDim = 128, kWindow = 2048, kChunk = 16;
 constexpr int kWidth = kHeads * kHeadDim;
 constexpr DType kType = DType::kBFloat16;
 
-// A batch of equal sequences in the middle of the EvaByte 6.5B model.
-struct Batch {
-  int num_sequences = 1;
+// A text in the middle of the EvaByte 6.5B model.
+struct Sequence {
   int num_queries = 1;
   int num_summaries = 0;
   int num_window = 1;
 
-  int64_t num_rows() const { return int64_t{num_sequences} * num_queries; }
-  int pages_per_sequence() const { return CudaPagesOf(num_summaries) + CudaPagesOf(num_window); }
-  int num_pages() const { return num_sequences * pages_per_sequence(); }
+  // The last window of a text of so many bytes, which may not be full.
+  static Sequence LastWindow(int length) {
+    const int rows = (length - 1) % kWindow + 1;
+    return {rows, (length - rows) / kChunk, rows};
+  }
+
+  int num_pages() const { return CudaPagesOf(num_summaries) + CudaPagesOf(num_window); }
   // Slots that all queries of a head see.
   double visible() const {
     const double own = num_queries, before = num_window - num_queries + num_summaries;
-    return num_sequences * (own * (own + 1) / 2 + own * before);
+    return own * (own + 1) / 2 + own * before;
   }
-  double attend_flops() const { return visible() * 4 * kHeadDim * kHeads; }
+};
+
+struct Batch {
+  std::vector<Sequence> sequences;
+
+  int num_rows() const {
+    int sum = 0;
+    for (const Sequence& sequence : sequences) sum += sequence.num_queries;
+    return sum;
+  }
+  int num_pages() const {
+    int sum = 0;
+    for (const Sequence& sequence : sequences) sum += sequence.num_pages();
+    return sum;
+  }
+  double attend_flops() const {
+    double visible = 0.;
+    for (const Sequence& sequence : sequences) visible += sequence.visible();
+    return visible * 4 * kHeadDim * kHeads;
+  }
   double attend_bytes() const {
-    return double(num_sequences) * (num_summaries + num_window) * 2 * kWidth * 2;
+    double slots = 0.;
+    for (const Sequence& s : sequences) slots += s.num_summaries + s.num_window;
+    return slots * 2 * kWidth * 2;
   }
+  double store_bytes() const { return double(num_rows()) * kWidth * 2 * 7; }  // q twice
 };
 
 class Bench {
@@ -83,24 +108,26 @@ class Bench {
     for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
     std::vector<AttendSequence> attends;
     std::vector<CudaStoreSequence> stores;
-    const int before = batch.num_window - batch.num_queries;
-    for (int s = 0; s < batch.num_sequences; ++s) {
-      const PageList all(pages.data() + s * batch.pages_per_sequence(), batch.pages_per_sequence());
-      const PageList summaries = all.first(CudaPagesOf(batch.num_summaries));
-      const PageList window = all.subspan(summaries.size());
-      const int row = s * batch.num_queries;
-      for (int i = 0; i < batch.num_queries; ++i) positions[row + i] = before + i;
-      attends.push_back({.slots = {summaries, batch.num_summaries, window, batch.num_window},
+    PageList left(pages);
+    int row = 0;
+    for (const Sequence& s : batch.sequences) {
+      const PageList summaries = left.first(CudaPagesOf(s.num_summaries));
+      const PageList window = left.subspan(summaries.size(), CudaPagesOf(s.num_window));
+      left = left.subspan(s.num_pages());
+      const int before = s.num_window - s.num_queries;
+      for (int i = 0; i < s.num_queries; ++i) positions[row + i] = before + i;
+      attends.push_back({.slots = {summaries, s.num_summaries, window, s.num_window},
                          .query_begin = row,
-                         .num_queries = batch.num_queries});
+                         .num_queries = s.num_queries});
       stores.push_back({.token_begin = row,
-                        .num_tokens = batch.num_queries,
+                        .num_tokens = s.num_queries,
                         .window_pages = window,
                         .slot_begin = before,
                         .summarize = false,
                         .summary_pages = summaries});
+      row += s.num_queries;
     }
-    Must(step.Prepare({.num_rows = static_cast<int>(batch.num_rows()),
+    Must(step.Prepare({.num_rows = batch.num_rows(),
                        .positions = positions,
                        .stores = stores,
                        .attends = attends},
@@ -111,35 +138,48 @@ class Bench {
   DeviceTimer timer_;
 };
 
-// A whole window at a position in a long text, and decoding in the middle of one.
+struct Rates {
+  double multiply = 0., copy = 0.;
+};
+
+void RunPrefill(Bench& bench, const Rates& rates, const char* op, int context, const Batch& batch) {
+  const Bench::Times times = bench.TimeStep(batch);
+  std::printf(
+      "{\"op\": \"%s\", \"context\": %d, \"sequences\": %zu, \"attend_us\": %.1f, "
+      "\"share_of_multiply\": %.2f, \"store_us\": %.1f, \"share_of_copy\": %.2f}\n",
+      op, context, batch.sequences.size(), times.attend * 1e6,
+      batch.attend_flops() / times.attend / rates.multiply, times.store * 1e6,
+      batch.store_bytes() / times.store / rates.copy);
+}
+
+// A whole window at a position in a long text, decoding in the middle of one, and texts whose
+// lengths are no multiples of anything (bench/gpu/slots.py has the same batches).
 void Run(Bench& bench, bool is_small) {
   const int gemm_size = is_small ? 64 : 8192;
-  const double multiply_rate = bench.timer().MultiplyRate(gemm_size);
-  const double copy_rate = bench.timer().CopyRate(is_small ? 16 : 1 << 17);
-  std::printf("{\"floor\": \"multiply\", \"tflops\": %.1f}\n", multiply_rate / 1e12);
-  std::printf("{\"floor\": \"copy\", \"gb_per_s\": %.0f}\n", copy_rate / 1e9);
+  const Rates rates{bench.timer().MultiplyRate(gemm_size),
+                    bench.timer().CopyRate(is_small ? 16 : 1 << 17)};
+  std::printf("{\"floor\": \"multiply\", \"tflops\": %.1f}\n", rates.multiply / 1e12);
+  std::printf("{\"floor\": \"copy\", \"gb_per_s\": %.0f}\n", rates.copy / 1e9);
   const int window = is_small ? 160 : kWindow;
   for (const int context : {2, 8, 32, 128}) {  // KiB of text
     const int summaries = (context * 1024 - kWindow) / kChunk / (is_small ? 64 : 1);
-    const Batch prefill{1, window, summaries, window};
-    const Bench::Times times = bench.TimeStep(prefill);
-    const double store_bytes = double(prefill.num_rows()) * kWidth * 2 * 7;  // q twice
-    std::printf(
-        "{\"op\": \"prefill window\", \"context\": %d, \"attend_us\": %.1f, \"share_of_multiply\": "
-        "%.2f, \"store_us\": %.1f, \"share_of_copy\": %.2f}\n",
-        context * 1024, times.attend * 1e6, prefill.attend_flops() / times.attend / multiply_rate,
-        times.store * 1e6, store_bytes / times.store / copy_rate);
+    RunPrefill(bench, rates, "prefill window", context * 1024, {{{window, summaries, window}}});
     for (const int sequences : {1, 8, 64}) {
       if (is_small && sequences > 1) break;
-      const Batch decode{sequences, 1, summaries, window / 2};
+      const Batch decode{std::vector<Sequence>(sequences, {1, summaries, window / 2})};
       if (decode.num_pages() * CudaPageBytes(kHeads, kHeadDim, 2) > int64_t{40} << 30) break;
       const double attend = bench.TimeStep(decode).attend;
       std::printf(
           "{\"op\": \"decode\", \"context\": %d, \"sequences\": %d, \"attend_us\": %.1f, "
           "\"times_floor\": %.2f}\n",
-          context * 1024, sequences, attend * 1e6, attend / (decode.attend_bytes() / copy_rate));
+          context * 1024, sequences, attend * 1e6, attend / (decode.attend_bytes() / rates.copy));
     }
   }
+  Batch ragged;
+  const std::vector<int> lengths =
+      is_small ? std::vector<int>{70, 2140} : std::vector<int>{1901, 3000, 9000, 33333};
+  for (const int length : lengths) ragged.sequences.push_back(Sequence::LastWindow(length));
+  RunPrefill(bench, rates, "prefill ragged", lengths.back(), ragged);
 }
 
 }  // namespace

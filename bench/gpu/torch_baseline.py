@@ -1,64 +1,54 @@
-#!/usr/bin/env python3
-"""What PyTorch makes of the same slots as gpu_bench: one call of its fastest attention.
-
-The slots of a window's queries are [summaries | window] under a causal mask aligned to the end, so
-any attention library serves them. One JSON object a line, as gpu_bench prints them.
-"""
-
-import json
+"""PyTorch's own attention: FlashAttention-2 and cuDNN, and FlashAttention-2 with lengths."""
 
 import torch
+from slots import Call, Slots, Variants
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 
-HEADS, HEAD_DIM, WINDOW, CHUNK = 32, 128, 2048, 16
-BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
+def scaled_dot_product(slots: Slots, backend: SDPBackend) -> Variants:
+    """For batches of sequences that are all alike; others have no variant."""
 
-def random(sequences: int, slots: int) -> torch.Tensor:
-    return torch.randn(sequences, HEADS, slots, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
+    def prepare() -> Call:
+        sequence = slots.batch.sequences[0]
 
+        def by_sequence(packed: torch.Tensor, count: int) -> torch.Tensor:
+            return packed.unflatten(0, (-1, count)).transpose(1, 2)
 
-def microseconds(call, repeats: int = 20) -> float:
-    """Of one call: the fastest of five runs."""
-    best = float("inf")
-    for _ in range(5):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(repeats):
-            call()
-        end.record()
-        torch.cuda.synchronize()
-        best = min(best, start.elapsed_time(end) * 1e3 / repeats)
-    return best
+        q = by_sequence(slots.q, sequence.queries)
+        k, v = by_sequence(slots.k, sequence.slots), by_sequence(slots.v, sequence.slots)
+        is_one = sequence.queries == 1
+        mask = None if is_one else causal_lower_right(sequence.queries, sequence.slots)
 
-
-def report(op: str, context: int, sequences: int, queries: int, slots: int) -> None:
-    q, k, v = random(sequences, queries), random(sequences, slots), random(sequences, slots)
-    mask = causal_lower_right(queries, slots) if queries > 1 else None
-    for name, backend in BACKENDS.items():
-        line = {"op": op, "context": context, "sequences": sequences, "backend": name}
-        try:
+        def call() -> torch.Tensor:
             with sdpa_kernel(backend):
-                attend = lambda: torch.nn.functional.scaled_dot_product_attention(
-                    q, k, v, attn_mask=mask
-                )
-                attend()
-                line["attend_us"] = round(microseconds(attend), 1)
-        except RuntimeError as error:
-            line["error"] = str(error).splitlines()[0]
-        print(json.dumps(line), flush=True)
+                out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            return out.transpose(1, 2).flatten(0, 1)
+
+        return call
+
+    return {"": prepare} if slots.batch.is_even else {}
 
 
-def main() -> None:
-    print(json.dumps({"device": torch.cuda.get_device_name(), "torch": torch.__version__}))
-    for kib in (2, 8, 32, 128):
-        context = kib * 1024
-        summaries = (context - WINDOW) // CHUNK
-        report("prefill window", context, 1, WINDOW, summaries + WINDOW)
-        for sequences in (1, 8, 64):
-            report("decode", context, sequences, 1, summaries + WINDOW // 2)
+def flash(slots: Slots) -> Variants:
+    return scaled_dot_product(slots, SDPBackend.FLASH_ATTENTION)
 
 
-if __name__ == "__main__":
-    main()
+def cudnn(slots: Slots) -> Variants:
+    return scaled_dot_product(slots, SDPBackend.CUDNN_ATTENTION)
+
+
+def varlen(slots: Slots) -> Variants:
+    """All sequences of a batch in one call, whatever their lengths."""
+
+    def prepare() -> Call:
+        from torch.nn.attention.varlen import varlen_attn  # new in PyTorch 2.10
+
+        starts = slots.int32(slots.query_starts), slots.int32(slots.slot_starts)
+        most_queries = max(sequence.queries for sequence in slots.batch.sequences)
+        most_slots = max(sequence.slots for sequence in slots.batch.sequences)
+        return lambda: varlen_attn(
+            slots.q, slots.k, slots.v, *starts, most_queries, most_slots, window_size=(-1, 0)
+        )
+
+    return {"": prepare}
