@@ -29,6 +29,8 @@ class ActiveRequest {
 
   RequestId id() const { return id_; }
   TimePoint deadline() const { return request_.deadline; }
+  TimePoint submitted() const { return submitted_; }
+  int priority() const { return request_.priority; }
   int64_t prompt_tokens() const { return static_cast<int64_t>(request_.tokens.size()); }
 
   // Tokens to feed before the first new token, or before the request is done.

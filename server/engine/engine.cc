@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <utility>
@@ -13,6 +14,13 @@
 
 namespace evaserve {
 namespace {
+
+RequestLimits LimitsOf(const Model& model, const EngineOptions& options) {
+  RequestLimits limits = LimitsOf(model);
+  limits.max_prompt_tokens = options.max_prompt_tokens;
+  limits.max_new_tokens = options.max_new_tokens;
+  return limits;
+}
 
 class Handle final : public RequestHandle {
  public:
@@ -36,7 +44,8 @@ class Engine::Impl {
  public:
   Impl(std::unique_ptr<Model> model, const EngineOptions& options, EngineObserver& observer)
       : model_(std::move(model)),
-        limits_(LimitsOf(*model_)),
+        limits_(LimitsOf(*model_, options)),
+        max_request_time_(options.max_request_time),
         mailbox_(std::make_shared<Mailbox>(Mailbox::Limits{
             .max_waiting = options.max_waiting, .max_waiting_tokens = options.max_waiting_tokens})),
         loop_(*model_, options, observer, *mailbox_),
@@ -52,6 +61,9 @@ class Engine::Impl {
   absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request) {
     const TimePoint now = Clock::now();
     if (absl::Status status = CheckRequest(request, limits_); !status.ok()) return status;
+    if (max_request_time_.count() > 0) {
+      request.deadline = std::min(request.deadline, now + max_request_time_);
+    }
     if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
     const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
     const int64_t max_new_tokens = MaxNewTokens(request, limits_);
@@ -62,11 +74,13 @@ class Engine::Impl {
   }
 
   const Model& model() const { return *model_; }
+  const StepLoop& loop() const { return loop_; }
   Mailbox& mailbox() const { return *mailbox_; }
 
  private:
   const std::unique_ptr<Model> model_;
   const RequestLimits limits_;
+  const std::chrono::milliseconds max_request_time_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with the handles, which may live longer
   StepLoop loop_;
   std::atomic<RequestId> next_id_{1};
@@ -88,6 +102,10 @@ absl::StatusOr<std::shared_ptr<RequestHandle>> Engine::Submit(Request request) {
 void Engine::Drain() { impl_->mailbox().Drain(); }
 
 bool Engine::WaitUntilIdle(TimePoint deadline) { return impl_->mailbox().WaitUntilIdle(deadline); }
+
+std::optional<std::chrono::milliseconds> Engine::step_age() const {
+  return impl_->loop().step_age();
+}
 
 EngineState Engine::state() const { return impl_->mailbox().state(); }
 

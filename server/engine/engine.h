@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -21,6 +23,13 @@ struct EngineOptions {
   int max_waiting = 1024;
   // Tokens of their prompts.
   int64_t max_waiting_tokens = 16 << 20;
+  // Tokens of one prompt or text, and new tokens of one generation; 0: the model's limits alone.
+  int64_t max_prompt_tokens = 0;
+  int64_t max_new_tokens = 0;
+  // How long a request may wait for a place, and take in all; DeadlineExceeded after that. 0: as
+  // long as its own deadline allows.
+  std::chrono::milliseconds max_queue_time{0};
+  std::chrono::milliseconds max_request_time{0};
   // Called on the engine's thread when the model's device is lost: nothing will run any more.
   std::function<void(const absl::Status&)> on_model_lost = [](const absl::Status&) {};
 };
@@ -72,6 +81,9 @@ class Engine {
   bool WaitUntilIdle(TimePoint deadline);
 
   EngineState state() const;
+
+  // How long the step that is going on has taken so far; nothing if there is none.
+  std::optional<std::chrono::milliseconds> step_age() const;
 
  private:
   class Impl;

@@ -15,6 +15,66 @@
 namespace evaserve {
 namespace {
 
+using ::testing::HasSubstr;
+
+TEST(EngineLimitsTest, ARequestThatWaitsTooLongForAPlaceEnds) {
+  FakeEngine fake({.max_running = 1, .max_queue_time = std::chrono::milliseconds(20)});
+  fake.control->Hold();
+  auto running = std::make_shared<RecordingSink>(), waiting = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 2, running)).ok());
+  fake.control->WaitUntilHeld();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("b", 2, waiting)).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  fake.control->AllowSteps(1);
+
+  const absl::Status status = waiting->WaitUntilDone().status;
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("20 ms (max_queue_time)"));
+  fake.control->Release();
+  EXPECT_TRUE(running->WaitUntilDone().status.ok()) << "one that runs is not concerned";
+}
+
+TEST(EngineLimitsTest, ARequestEndsAfterMaxRequestTime) {
+  FakeEngine fake({.max_request_time = std::chrono::milliseconds(20)});
+  fake.control->Hold();
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 1000, sink)).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  fake.control->Release();
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sink->WaitUntilDone().status));
+}
+
+TEST(EngineLimitsTest, TheConfiguredLengthsAreLimits) {
+  FakeEngine fake({.max_prompt_tokens = 4, .max_new_tokens = 3});
+  auto sink = std::make_shared<RecordingSink>();
+  const auto message = [&](const Request& request) {
+    return std::string(fake.engine->Submit(request).status().message());
+  };
+
+  EXPECT_THAT(message(GenerateRequest("abcdef", 1, sink)), HasSubstr("limit is 4"));
+  EXPECT_THAT(message(TextRequest(Task::kScore, "abcdef", sink)), HasSubstr("limit is 4"));
+  EXPECT_THAT(message(GenerateRequest("ab", 4, sink)),
+              HasSubstr("max_new_tokens is 4, the limit is 3"));
+  Request request = GenerateRequest("ab", 1, sink);
+  request.priority = 16;
+  EXPECT_THAT(message(request), HasSubstr("priority is 16, allowed is 1 to 15"));
+}
+
+TEST(EngineLimitsTest, TellsHowLongAStepHasTaken) {
+  FakeEngine fake;
+  EXPECT_EQ(fake.engine->step_age(), std::nullopt);
+  fake.control->Hold();
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 1, sink)).ok());
+  fake.control->WaitUntilHeld();
+  EXPECT_GE(fake.engine->step_age(), std::chrono::milliseconds(0));
+  fake.control->Release();
+  sink->WaitUntilDone();
+  EXPECT_EQ(fake.engine->step_age(), std::nullopt);
+}
+
 using std::chrono::milliseconds;
 
 enum class Phase { kWaiting, kPrefill, kDecoding, kPaused };

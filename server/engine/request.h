@@ -78,6 +78,8 @@ class ResponseSink {
   virtual void OnDone(Completion completion) = 0;
 };
 
+inline constexpr int kMostUrgent = 1, kDefaultPriority = 8, kLeastUrgent = 15;
+
 struct Request {
   std::string id;  // for logs
   Task task = Task::kGenerate;
@@ -85,6 +87,7 @@ struct Request {
   GenerateOptions generate;     // for kGenerate
   bool normalize = true;        // for kEmbed: scale the embedding to length 1
   TimePoint deadline = TimePoint::max();
+  int priority = kDefaultPriority;  // 1 goes first; within one, who came first
   std::shared_ptr<ResponseSink> sink;
 };
 

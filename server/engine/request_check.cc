@@ -26,6 +26,11 @@ absl::Status CheckLength(const Request& request, const RequestLimits& limits) {
   const int64_t tokens = NumTokens(request);
   const char* field = FieldName(request.task);
   if (tokens == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is empty"));
+  if (limits.max_prompt_tokens > 0 && tokens > limits.max_prompt_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat(field, " has ", tokens, " tokens, the limit is ",
+                                                   limits.max_prompt_tokens,
+                                                   " (max_prompt_tokens)"));
+  }
   if (request.task == Task::kGenerate) {
     if (tokens < limits.max_seq_len) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(field, " has ", tokens, " tokens, the limit is ",
@@ -51,6 +56,10 @@ absl::Status CheckGenerateOptions(const GenerateOptions& options, const RequestL
   if (options.max_new_tokens < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_new_tokens is ", options.max_new_tokens, ", it must be at least 1"));
+  }
+  if (limits.max_new_tokens > 0 && options.max_new_tokens > limits.max_new_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("max_new_tokens is ", options.max_new_tokens,
+                                                   ", the limit is ", limits.max_new_tokens));
   }
   for (size_t i = 0; i < options.stop.size(); ++i) {
     if (!options.stop[i].empty()) continue;
@@ -97,6 +106,10 @@ int64_t MaxNewTokens(const Request& request, const RequestLimits& limits) {
 absl::Status CheckRequest(const Request& request, const RequestLimits& limits) {
   if (absl::Status status = CheckLength(request, limits); !status.ok()) return status;
   if (absl::Status status = CheckTokens(request, limits); !status.ok()) return status;
+  if (request.priority < kMostUrgent || request.priority > kLeastUrgent) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "priority is ", request.priority, ", allowed is ", kMostUrgent, " to ", kLeastUrgent));
+  }
   if (request.task == Task::kGenerate) {
     absl::Status status = CheckGenerateOptions(request.generate, limits);
     if (!status.ok()) return status;

@@ -13,6 +13,9 @@ struct RequestLimits {
   int vocab_size = 0;
   int64_t max_seq_len = 0;      // tokens, prompt and answer together
   int64_t max_pool_tokens = 0;  // the longest sequence that fits into the empty state pool
+  // As configured; 0: none of its own.
+  int64_t max_prompt_tokens = 0;
+  int64_t max_new_tokens = 0;
 };
 
 // Asks `model` for its limits, max_pool_tokens by bisection over PagesFor().

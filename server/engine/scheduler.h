@@ -16,6 +16,7 @@ struct Demand {
   RequestId id = 0;
   int64_t prefill_tokens = 0;  // at least 1; the request then generates, or is removed
   int pages = 0;               // the most that its state will ever hold
+  int priority = 0;            // smaller ones go first
 };
 
 // The tokens of one sequence in a step.
@@ -29,14 +30,19 @@ struct StepPiece {
 //
 // It only decides: it starts no thread, takes no lock, reads no clock and touches no model.
 //
-// Requests are admitted in the order they came, never skipping one, each when there is a place and
-// the pages that it can ever need are not promised to others. So one that runs always finishes.
+// Requests are admitted by priority and within one in the order they came, never skipping one, each
+// when there is a place and the pages that it can ever need are not promised to others. So one that
+// runs always finishes.
 //
-// A step holds first one token of every generating sequence, then pieces of prompts, oldest first,
-// as long as the token budget lasts. A prompt gives one piece to a step, and a piece ends where the
-// sequence's window does.
+// A step holds first one token of every generating sequence, then pieces of prompts, one a prompt,
+// as long as the token budget lasts. Prompts share the budget equally, so that a short one does not
+// wait for a long one before it, but in shares of at least kLeastShare tokens, and older ones
+// first; what a prompt cannot use goes to the others. A piece ends where the sequence's window
+// does.
 class Scheduler {
  public:
+  static constexpr int64_t kLeastShare = 128;
+
   struct Options {
     int max_batch_tokens = 2048;  // in a step, at least 1
     int max_running = 256;        // at least 1; not more than max_batch_tokens are admitted
@@ -70,12 +76,17 @@ class Scheduler {
     RequestId id = 0;
     int64_t prefill_tokens_left = 0;
     int pages = 0;
+    int priority = 0;
     bool paused = false;
   };
 
+  std::vector<int64_t> ShareBudget(absl::FunctionRef<int(RequestId)> tokens_to_boundary,
+                                   int64_t budget) const;
+
   const Options options_;
-  std::deque<Demand> waiting_;    // oldest first
-  std::vector<Running> running_;  // oldest first
+  // By priority, then oldest first.
+  std::deque<Demand> waiting_;
+  std::vector<Running> running_;
   std::vector<StepPiece> step_;
   int promised_pages_ = 0;
 };

@@ -117,6 +117,44 @@ TEST(SchedulerTest, AShortPromptRunsBesideALongOlderOne) {
   EXPECT_THAT(scheduler.FormStep(Window(8)), ElementsAre(Prefill(1, 8), Prefill(2, 3)));
 }
 
+TEST(SchedulerTest, PromptsShareTheBudgetEqually) {
+  Scheduler scheduler({.max_batch_tokens = 1000, .total_pages = 10});
+  for (RequestId id : {1, 2}) scheduler.Enqueue({.id = id, .prefill_tokens = 9000, .pages = 1});
+  scheduler.Admit();
+
+  EXPECT_THAT(scheduler.FormStep(Window(2048)), ElementsAre(Prefill(1, 500), Prefill(2, 500)));
+}
+
+// So a short prompt behind a long one is done in one step, and nothing of the step is wasted.
+TEST(SchedulerTest, AnOlderPromptGetsWhatAShortOneLeaves) {
+  Scheduler scheduler({.max_batch_tokens = 1000, .total_pages = 10});
+  scheduler.Enqueue({.id = 1, .prefill_tokens = 9000, .pages = 1});
+  scheduler.Enqueue({.id = 2, .prefill_tokens = 100, .pages = 1});
+  scheduler.Admit();
+
+  EXPECT_THAT(scheduler.FormStep(Window(2048)), ElementsAre(Prefill(1, 900), Prefill(2, 100)));
+}
+
+TEST(SchedulerTest, SharesAreNotCutTooSmall) {
+  Scheduler scheduler({.max_batch_tokens = 300, .total_pages = 10});
+  for (RequestId id : {1, 2, 3, 4}) {
+    scheduler.Enqueue({.id = id, .prefill_tokens = 9000, .pages = 1});
+  }
+  scheduler.Admit();
+
+  EXPECT_THAT(scheduler.FormStep(Window(2048)), ElementsAre(Prefill(1, 150), Prefill(2, 150)));
+}
+
+TEST(SchedulerTest, ASmallerPriorityGoesFirst) {
+  Scheduler scheduler({.max_batch_tokens = 100, .max_running = 2, .total_pages = 10});
+  scheduler.Enqueue({.id = 1, .prefill_tokens = 500, .pages = 1, .priority = 5});
+  scheduler.Enqueue({.id = 2, .prefill_tokens = 500, .pages = 1, .priority = 5});
+  scheduler.Enqueue({.id = 3, .prefill_tokens = 500, .pages = 1, .priority = 1});
+
+  EXPECT_THAT(scheduler.Admit(), ElementsAre(3, 1));
+  EXPECT_THAT(scheduler.FormStep(Window(2048)), ElementsAre(Prefill(3, 100)));
+}
+
 TEST(SchedulerTest, DecodesComeBeforePromptsAndCountInTheBudget) {
   Scheduler scheduler({.max_batch_tokens = 4, .total_pages = 10});
   for (RequestId id : {1, 2}) scheduler.Enqueue({.id = id, .prefill_tokens = 2, .pages = 1});

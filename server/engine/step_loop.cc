@@ -1,9 +1,11 @@
 #include "server/engine/step_loop.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 
 namespace evaserve {
 
@@ -15,7 +17,8 @@ StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& o
       mailbox_(mailbox),
       scheduler_({.max_batch_tokens = options.max_batch_tokens,
                   .max_running = options.max_running,
-                  .total_pages = model.state_pool().total_pages}) {
+                  .total_pages = model.state_pool().total_pages}),
+      max_queue_time_(options.max_queue_time) {
   mailbox_.Publish(CurrentState(), /*num_ended=*/0);
 }
 
@@ -42,7 +45,11 @@ void StepLoop::Receive(Mailbox::Mail mail) {
     const RequestId id = request->id();
     scheduler_.Enqueue({.id = id,
                         .prefill_tokens = request->prefill_tokens(),
-                        .pages = model_.PagesFor(request->max_length())});
+                        .pages = model_.PagesFor(request->max_length()),
+                        .priority = request->priority()});
+    if (max_queue_time_.count() > 0) {
+      queue_deadlines_.emplace_back(request->submitted() + max_queue_time_, id);
+    }
     waiting_tokens_ += request->prompt_tokens();
     if (request->deadline() != TimePoint::max()) deadlines_.emplace(request->deadline(), id);
     requests_.emplace(id, std::move(request));
@@ -57,10 +64,21 @@ void StepLoop::EndExpired(TimePoint now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     End(deadlines_.begin()->second, absl::DeadlineExceededError("the deadline has passed"), now);
   }
+  while (!queue_deadlines_.empty() && queue_deadlines_.front().first <= now) {
+    const RequestId id = queue_deadlines_.front().second;
+    queue_deadlines_.pop_front();
+    const auto found = requests_.find(id);
+    if (found == requests_.end() || found->second->has_started()) continue;
+    End(id,
+        absl::DeadlineExceededError(absl::StrCat("no place has become free in ",
+                                                 max_queue_time_.count(), " ms (max_queue_time)")),
+        now);
+  }
 }
 
 TimePoint StepLoop::NextDeadline() const {
-  return deadlines_.empty() ? TimePoint::max() : deadlines_.begin()->first;
+  const TimePoint first = deadlines_.empty() ? TimePoint::max() : deadlines_.begin()->first;
+  return queue_deadlines_.empty() ? first : std::min(first, queue_deadlines_.front().first);
 }
 
 void StepLoop::AdmitWaiting() {
@@ -77,7 +95,9 @@ bool StepLoop::RunStep(TimePoint now) {
   if (pieces.empty()) return false;
   GatherItems(pieces, now);
   if (items_.empty()) return true;
+  step_start_ = now.time_since_epoch().count();
   absl::StatusOr<std::vector<StepResult>> results = model_.Step(items_);
+  step_start_ = kNoStep;
   if (results.ok()) {
     const TimePoint end = Clock::now();
     for (size_t i = 0; i < batch_.size(); ++i) {
@@ -91,6 +111,13 @@ bool StepLoop::RunStep(TimePoint now) {
   stats_.duration = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - now);
   observer_.OnStep(stats_);
   return true;
+}
+
+std::optional<std::chrono::milliseconds> StepLoop::step_age() const {
+  const TimePoint::rep start = step_start_;
+  if (start == kNoStep) return std::nullopt;
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+      Clock::now() - TimePoint(TimePoint::duration(start)));
 }
 
 void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {

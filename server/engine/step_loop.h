@@ -1,6 +1,10 @@
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -26,6 +30,9 @@ class StepLoop {
 
   // Returns when the mailbox is closed and everything in flight has ended with Unavailable.
   void Run();
+
+  // How long the step that is going on has taken so far; nothing if there is none. For any thread.
+  std::optional<std::chrono::milliseconds> step_age() const;
 
  private:
   // What comes in.
@@ -54,12 +61,18 @@ class StepLoop {
   Scheduler scheduler_;
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   std::set<std::pair<TimePoint, RequestId>> deadlines_;  // of those that have one
+  // Until when those that wait must be admitted, where that is limited; all wait equally long.
+  const std::chrono::milliseconds max_queue_time_;
+  std::deque<std::pair<TimePoint, RequestId>> queue_deadlines_;
   int64_t waiting_tokens_ = 0;
 
   // The step that is going on: the model's items, and whose each is.
   std::vector<StepItem> items_;
   std::vector<ActiveRequest*> batch_;
   StepStats stats_;
+
+  static constexpr TimePoint::rep kNoStep = -1;
+  std::atomic<TimePoint::rep> step_start_{kNoStep};  // of the clock
 
   EngineState published_;
   int num_ended_ = 0;  // since the last Publish()

@@ -91,6 +91,13 @@ absl::Status ReadLogprobs(const v1::GenerateRequest& request, SamplingParams& sa
   return absl::OkStatus();
 }
 
+// One that is out of range stays so, for the engine to refuse.
+template <typename WireRequest>
+int PriorityOf(const WireRequest& request) {
+  if (request.priority() == 0) return kDefaultPriority;
+  return static_cast<int>(std::min<uint32_t>(request.priority(), kLeastUrgent + 1));
+}
+
 void FillLogprob(const TokenLogprob& from, const Tokenizer& tokenizer, v1::TokenLogprob& to) {
   to.set_token(static_cast<uint32_t>(from.token));
   to.set_bytes(std::string(tokenizer.Decode(from.token)));
@@ -133,6 +140,7 @@ v1::FinishReason ToWire(FinishReason reason) {
 absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const ModelInfo& info,
                                     const Tokenizer& tokenizer) {
   Request result;
+  result.priority = PriorityOf(request);
   GenerateOptions& options = result.generate;
   options.sampling = info.default_sampling;
   if (absl::Status status = ReadSampling(request.sampling(), tokenizer, options.sampling);
@@ -154,6 +162,7 @@ absl::StatusOr<Request> MakeRequest(const v1::ScoreRequest& request, const Token
   if (!tokens.ok()) return tokens.status();
   Request result;
   result.task = Task::kScore;
+  result.priority = PriorityOf(request);
   result.tokens = *std::move(tokens);
   return result;
 }
@@ -163,6 +172,7 @@ absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Token
   if (!tokens.ok()) return tokens.status();
   Request result;
   result.task = Task::kEmbed;
+  result.priority = PriorityOf(request);
   result.tokens = *std::move(tokens);
   result.normalize = !request.unnormalized();
   return result;

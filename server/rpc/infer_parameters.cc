@@ -121,6 +121,13 @@ absl::Status ReadTimeout(const Given& given, InferParameters& to) {
   return status;
 }
 
+absl::Status ReadPriority(const Given& given, InferParameters& to) {
+  int64_t priority = 0;
+  absl::Status status = ReadInteger(given, 0, kLeastUrgent, priority);
+  if (priority > 0) to.priority = static_cast<int>(priority);  // 0 is the default, as in Triton
+  return status;
+}
+
 absl::Status RequireZero(const Given& given, InferParameters& to) {
   if (WholeNumber(given.value) == 0) return absl::OkStatus();
   return Refuse(given, "0 (not supported)");
@@ -168,7 +175,7 @@ constexpr Reader kReaders[] = {
      [](const Given& given, InferParameters& to) {
        return ReadBool(given, to.empty_final_response);
      }},
-    {"priority", RequireZero},
+    {"priority", ReadPriority},
     {"sequence_id", RequireZero},
     {"sequence_start", RequireFalse},
     {"sequence_end", RequireFalse},

@@ -18,7 +18,8 @@ namespace evaserve {
 struct InferParameters {
   GenerateOptions generate;
   std::optional<std::chrono::microseconds> timeout;  // from the request's arrival
-  bool empty_final_response = false;                 // on a stream
+  int priority = kDefaultPriority;
+  bool empty_final_response = false;  // on a stream
 };
 
 // `defaults` holds for what is absent. A whole number may come as int64, uint64 or a double without

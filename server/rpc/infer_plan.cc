@@ -151,6 +151,7 @@ absl::StatusOr<InferPlan> PlanInfer(const ModelInferRequest& request, const Mode
       one.tokens = tokenizer.Encode(text, /*parse_special=*/false);
       one.generate = parameters->generate;
       one.deadline = deadline;
+      one.priority = parameters->priority;
     }
   }
   return plan;
