@@ -20,10 +20,14 @@ if(EVASERVE_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES 80-real 89-real 90-real 90-virtual)
   enable_language(CUDA)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")  # which CMake 3.25 does not know
+  # CUDA 13 has no such library any more, and CMake 3.25 insists on it.
+  if(NOT TARGET CUDA::nvToolsExt)
+    add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+  endif()
   find_package(CUDAToolkit 13 REQUIRED QUIET)
 
+  # The library itself is loaded when a device is opened.
   add_library(evaserve_cublaslt INTERFACE)
   add_library(evaserve::cublaslt ALIAS evaserve_cublaslt)
   target_include_directories(evaserve_cublaslt SYSTEM INTERFACE "${EVASERVE_CUBLASLT_INCLUDE_DIR}")
-  target_link_libraries(evaserve_cublaslt INTERFACE "${EVASERVE_CUBLASLT}")
 endif()
