@@ -24,7 +24,9 @@ void Cancellation::Remove(grpc::ClientContext* context) {
   running_.erase(context);
 }
 
-CallContext::CallContext(const CallOptions& options) : cancellation_(options.cancellation) {
+CallContext::CallContext(const CallOptions& options, const std::string& token)
+    : cancellation_(options.cancellation) {
+  if (!token.empty()) grpc.AddMetadata("authorization", "Bearer " + token);
   if (options.deadline != absl::InfiniteFuture()) {
     grpc.set_deadline(absl::ToChronoTime(options.deadline));
   }

@@ -2,6 +2,8 @@
 
 #include <grpcpp/client_context.h>
 
+#include <string>
+
 #include "client/call_options.h"
 
 namespace evaserve {
@@ -9,7 +11,8 @@ namespace evaserve {
 // The gRPC side of CallOptions, for one call. Not thread-safe except TryCancel() of `grpc`.
 class CallContext {
  public:
-  explicit CallContext(const CallOptions& options);
+  // `token` may be empty.
+  CallContext(const CallOptions& options, const std::string& token);
   ~CallContext();
 
   CallContext(const CallContext&) = delete;

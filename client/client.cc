@@ -8,6 +8,7 @@
 
 #include "absl/time/clock.h"
 #include "client/call_context.h"
+#include "client/channel.h"
 
 namespace evaserve {
 namespace {
@@ -25,8 +26,7 @@ absl::Status ToAbslStatus(const grpc::Status& status) {
 // Makes a unary call through `method` of `stub`.
 template <typename Response, typename Stub, typename Request, typename Method>
 absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
-                              const CallOptions& options) {
-  CallContext context(options);
+                              CallContext context) {
   Response response;
   const grpc::Status status = (stub.*method)(&context.grpc, request, &response);
   if (!status.ok()) return ToAbslStatus(status);
@@ -35,10 +35,9 @@ absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
 
 // Follows `service` until it serves. Ok once it does, otherwise how the stream ended.
 absl::Status WatchUntilServing(grpc::health::v1::Health::Stub& stub, const std::string& service,
-                               const CallOptions& options) {
+                               CallContext context) {
   HealthCheckRequest request;
   request.set_service(service);
-  CallContext context(options);
   context.grpc.set_wait_for_ready(true);
   const auto reader = stub.Watch(&context.grpc, request);
   HealthCheckResponse response;
@@ -93,29 +92,40 @@ Client::Client(const std::string& target)
     : Client(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
                                        MakeChannelArguments())) {}
 
-Client::Client(std::shared_ptr<grpc::Channel> channel)
-    : inference_(v1::Inference::NewStub(channel)),
+Client::Client(std::shared_ptr<grpc::Channel> channel, std::string token)
+    : token_(std::move(token)),
+      inference_(v1::Inference::NewStub(channel)),
       health_(grpc::health::v1::Health::NewStub(channel)) {}
 
+absl::StatusOr<Client> Client::Connect(const std::string& target,
+                                       const ConnectionOptions& options) {
+  auto channel = MakeChannel(target, options, MakeChannelArguments());
+  if (!channel.ok()) return channel.status();
+  return Client(*std::move(channel), options.token);
+}
+
 GenerateStream Client::Generate(const v1::GenerateRequest& request, const CallOptions& options) {
-  auto context = std::make_unique<CallContext>(options);
+  auto context = std::make_unique<CallContext>(options, token_);
   auto reader = inference_->Generate(&context->grpc, request);
   return GenerateStream(std::move(context), std::move(reader));
 }
 
 absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,
                                                 const CallOptions& options) {
-  return Call<v1::ScoreResponse>(*inference_, &v1::Inference::Stub::Score, request, options);
+  return Call<v1::ScoreResponse>(*inference_, &v1::Inference::Stub::Score, request,
+                                 CallContext(options, token_));
 }
 
 absl::StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request,
                                                 const CallOptions& options) {
-  return Call<v1::EmbedResponse>(*inference_, &v1::Inference::Stub::Embed, request, options);
+  return Call<v1::EmbedResponse>(*inference_, &v1::Inference::Stub::Embed, request,
+                                 CallContext(options, token_));
 }
 
 absl::StatusOr<std::vector<v1::Model>> Client::ListModels(const CallOptions& options) {
-  auto response = Call<v1::ListModelsResponse>(*inference_, &v1::Inference::Stub::ListModels,
-                                               v1::ListModelsRequest(), options);
+  auto response =
+      Call<v1::ListModelsResponse>(*inference_, &v1::Inference::Stub::ListModels,
+                                   v1::ListModelsRequest(), CallContext(options, token_));
   if (!response.ok()) return response.status();
   return std::vector<v1::Model>(response->models().begin(), response->models().end());
 }
@@ -123,17 +133,17 @@ absl::StatusOr<std::vector<v1::Model>> Client::ListModels(const CallOptions& opt
 absl::StatusOr<bool> Client::IsServing(const std::string& service, const CallOptions& options) {
   HealthCheckRequest request;
   request.set_service(service);
-  auto response =
-      Call<HealthCheckResponse>(*health_, &grpc::health::v1::Health::Stub::Check, request, options);
+  auto response = Call<HealthCheckResponse>(*health_, &grpc::health::v1::Health::Stub::Check,
+                                            request, CallContext(options, token_));
   if (!response.ok()) return response.status();
   return response->status() == HealthCheckResponse::SERVING;
 }
 
 absl::Status Client::WaitUntilServing(const std::string& service, const CallOptions& options) {
-  absl::Status status = WatchUntilServing(*health_, service, options);
+  absl::Status status = WatchUntilServing(*health_, service, CallContext(options, token_));
   while (absl::IsUnavailable(status)) {
     absl::SleepFor(kWatchPause);
-    status = WatchUntilServing(*health_, service, options);
+    status = WatchUntilServing(*health_, service, CallContext(options, token_));
   }
   return status;
 }

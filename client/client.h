@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/call_options.h"
+#include "client/connection.h"
 #include "evaserve/v1/inference.grpc.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
@@ -60,8 +61,14 @@ class Client {
  public:
   // `target` is HOST:PORT or any name that gRPC resolves; the connection is not encrypted.
   explicit Client(const std::string& target);
-  // For a channel of your own, for instance with credentials. See MakeChannelArguments().
-  explicit Client(std::shared_ptr<grpc::Channel> channel);
+  // For a channel of your own. See MakeChannelArguments(). `token`, if not empty, goes with every
+  // call.
+  explicit Client(std::shared_ptr<grpc::Channel> channel, std::string token = "");
+
+  // InvalidArgument for a file that cannot be read or is no PEM, for a certificate without its key,
+  // and for a token that could be overheard.
+  static absl::StatusOr<Client> Connect(const std::string& target,
+                                        const ConnectionOptions& options);
 
   GenerateStream Generate(const v1::GenerateRequest& request, const CallOptions& options = {});
 
@@ -82,6 +89,7 @@ class Client {
   absl::Status WaitUntilServing(const std::string& service = "", const CallOptions& options = {});
 
  private:
+  std::string token_;
   std::unique_ptr<v1::Inference::Stub> inference_;
   std::unique_ptr<grpc::health::v1::Health::Stub> health_;
 };

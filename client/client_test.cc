@@ -142,5 +142,45 @@ TEST(ClientWithoutServerTest, WaitingForHealthEndsAtTheDeadline) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
 }
 
+TEST(ConnectTest, ATokenIsNotSentWhereItCouldBeOverheard) {
+  ConnectionOptions options = {.token = "some-token"};
+  EXPECT_EQ(Client::Connect("server.example:8001", options).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Client::Connect("127.example.com:8001", options).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  for (const char* here :
+       {"localhost:8001", "127.0.0.1:8001", "[::1]:8001", "unix:/run/evaserve"}) {
+    EXPECT_TRUE(Client::Connect(here, options).ok()) << here;
+  }
+
+  options.token_without_tls = true;
+  EXPECT_TRUE(Client::Connect("server.example:8001", options).ok());
+  EXPECT_TRUE(Client::Connect("server.example:8001", {.tls = true, .token = "some-token"}).ok());
+  EXPECT_TRUE(Client::Connect("server.example:8001", {}).ok());
+}
+
+TEST(ConnectTest, ATokenIsVisibleAscii) {
+  for (const char* token : {"two words", "line\nfeed", "\xff"}) {
+    const absl::Status status = Client::Connect(kNobody, {.token = token}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(std::string(status.message()).find(token), std::string::npos);
+  }
+}
+
+TEST(ConnectTest, ACertificateNeedsItsKey) {
+  EXPECT_EQ(Client::Connect(kNobody, {.tls = true, .cert_file = "cert.pem"}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Client::Connect(kNobody, {.tls = true, .key_file = "key.pem"}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ConnectTest, AMissingFileIsNamed) {
+  const absl::Status status =
+      Client::Connect(kNobody, {.tls = true, .ca_file = "/nowhere.pem"}).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("/nowhere.pem"));
+}
+
 }  // namespace
 }  // namespace evaserve

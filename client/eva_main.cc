@@ -25,16 +25,44 @@ void AddGlobalFlags(CLI::App& eva, GlobalFlags& flags) {
   eva.add_flag("--json", flags.json, "One JSON object per line");
 }
 
+void AddConnectionFlags(CLI::App& eva, GlobalFlags& flags) {
+  const std::string group = "Security";
+  ConnectionOptions& connection = flags.connection;
+  eva.add_flag("--tls", connection.tls, "Encrypt, and check the server's certificate")
+      ->envname("EVA_TLS")
+      ->group(group);
+  eva.add_option("--tls-ca", connection.ca_file,
+                 "PEM file of authorities to trust instead of the system's; implies --tls")
+      ->envname("EVA_TLS_CA")
+      ->group(group);
+  eva.add_option("--tls-cert", connection.cert_file,
+                 "PEM file of the client's certificate, where the server asks for one")
+      ->envname("EVA_TLS_CERT")
+      ->group(group);
+  eva.add_option("--tls-key", connection.key_file, "PEM file of its key")
+      ->envname("EVA_TLS_KEY")
+      ->group(group);
+  eva.add_option("--token-file", flags.token_file,
+                 "File with the token to show, or - for standard input; else it is EVA_TOKEN")
+      ->envname("EVA_TOKEN_FILE")
+      ->group(group);
+  eva.add_flag("--token-without-tls", connection.token_without_tls,
+               "Send the token to another machine without encryption")
+      ->envname("EVA_TOKEN_WITHOUT_TLS")
+      ->group(group);
+}
+
 int Main(int argc, char** argv) {
   CLI::App eva("Talks to an evaserve server over gRPC.", "eva");
   GlobalFlags flags;
   AddGlobalFlags(eva, flags);
+  AddConnectionFlags(eva, flags);
   eva.footer(kExitCodes);
   eva.require_subcommand(1);
   eva.fallthrough();  // global flags may stand after the command
   const std::vector<Command> commands = {AddGenerateCommand(eva), AddScoreCommand(eva),
-                                         AddEmbedCommand(eva), AddModelsCommand(eva),
-                                         AddHealthCommand(eva)};
+                                         AddEmbedCommand(eva),    AddModelsCommand(eva),
+                                         AddHealthCommand(eva),   AddTokenCommand(eva)};
   try {
     eva.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -43,11 +71,12 @@ int Main(int argc, char** argv) {
 
   Cancellation cancellation;
   InterruptGuard interrupt(cancellation);
-  Client client(flags.server);
+  absl::StatusOr<Client> client = Connect(flags);
+  if (!client.ok()) return FailUsage(std::string(client.status().message()));
   CallOptions call = {.cancellation = &cancellation};
   if (flags.timeout_s > 0) call.deadline = absl::Now() + absl::Seconds(flags.timeout_s);
   for (const Command& command : commands) {
-    if (command.app->parsed()) return command.run({flags, client, call});
+    if (command.app->parsed()) return command.run({flags, *client, call});
   }
   return kExitUsage;
 }

@@ -3,6 +3,7 @@ find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
 find_package(Protobuf REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
+find_package(OpenSSL REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
 find_package(nlohmann_json REQUIRED)
@@ -30,6 +31,22 @@ if(EXISTS "${EVASERVE_TORCH_DIR}/include/torch/library.h")
   # The wheel's CUDA build loads libcudart and libcupti even where it runs on the CPU alone.
   target_link_options(evaserve_torch INTERFACE
     "LINKER:-rpath,${EVASERVE_TORCH_DIR}/lib" "LINKER:--allow-shlib-undefined")
+
+  # CUDA's streams and guards. They need nothing besides but the libcudart above.
+  if(EVASERVE_CUDA AND EXISTS "${EVASERVE_TORCH_DIR}/lib/libc10_cuda.so")
+    set(EVASERVE_HAS_TORCH_CUDA ON)
+    set(cudart_dir "${EVASERVE_TORCH_DIR}/../nvidia/cu13")
+    find_library(EVASERVE_TORCH_CUDART NAMES libcudart.so.13 REQUIRED
+      HINTS "${cudart_dir}/lib" PATHS /usr/local/cuda/lib64)
+    find_path(EVASERVE_TORCH_CUDART_INCLUDE_DIR cuda_runtime_api.h REQUIRED
+      HINTS "${cudart_dir}/include" PATHS /usr/local/cuda/include)
+    add_library(evaserve_torch_cuda INTERFACE)
+    add_library(evaserve::torch_cuda ALIAS evaserve_torch_cuda)
+    target_include_directories(evaserve_torch_cuda SYSTEM INTERFACE
+      "${EVASERVE_TORCH_CUDART_INCLUDE_DIR}")
+    target_link_libraries(evaserve_torch_cuda INTERFACE evaserve::torch
+      "${EVASERVE_TORCH_DIR}/lib/libc10_cuda.so" "${EVASERVE_TORCH_CUDART}")
+  endif()
 else()
   set(EVASERVE_HAS_TORCH OFF)
   message(STATUS "No LibTorch in ${EVASERVE_TORCH_DIR}: torch.ops.eva is not built")

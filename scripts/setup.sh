@@ -2,7 +2,8 @@
 # Installs what evaserve needs on Debian 12 or Ubuntu 24.04. Does nothing the second time.
 #
 #   scripts/setup.sh          to build and run: compilers, gRPC and the other libraries
-#   scripts/setup.sh --test   also what tests need: LibTorch, nvcc, Python clients, style checkers
+#   scripts/setup.sh --test   also what tests need: LibTorch, nvcc, Python clients, style checkers,
+#                             Prometheus, nginx, what reads deploy/, and PyTorch (4.7 GB)
 #   scripts/setup.sh --cuda   also what EVASERVE_CUDA needs: nvcc and cuBLASLt
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,10 +12,15 @@ build_packages=(
   build-essential ca-certificates ccache cmake curl git mold ninja-build pkg-config python3 xz-utils
   libabsl-dev libbenchmark-dev libboost-context-dev libcivetweb-dev libcli11-dev libgmock-dev
   libgrpc++-dev libgtest-dev
-  libprotobuf-dev libspdlog-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
+  libprotobuf-dev libspdlog-dev libssl-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc zlib1g-dev
 )
-test_packages=(clang-format-14 clang-tidy-14 python3-pip python3-venv)
+test_packages=(
+  clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev python3-pip python3-venv
+  docker-compose golang-go golang-github-ghodss-yaml-dev golang-github-masterminds-sprig-dev
+)
+# Unpacked, not installed: an installed one would be started.
+unpacked_packages=(nginx prometheus)
 
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -34,6 +40,19 @@ install_packages() {
 done_already() { [ -f "$1" ] && [ "$(cat "$1")" = "$(cat "${@:2}" | sha256sum)" ]; }
 mark_done() { cat "${@:2}" | sha256sum > "$1"; }
 
+# unpack_packages PACKAGE...: into .deps/packages
+unpack_packages() {
+  local folder=.deps/packages stamp=.deps/packages.stamp downloads
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$*" ] && return
+  rm -rf "$folder"
+  downloads=$(mktemp -d)
+  as_root apt-get update -q
+  (cd "$downloads" && apt-get download -q "$@")
+  for package in "$downloads"/*.deb; do dpkg-deb --extract "$package" "$folder"; done
+  rm -r "$downloads"
+  echo "$*" > "$stamp"
+}
+
 # install_wheels NAME FOLDER: unpacks what scripts/requirements-NAME.txt lists
 install_wheels() {
   local requirements=scripts/requirements-$1.txt folder=.deps/$2 stamp=.deps/$1.stamp machine
@@ -52,14 +71,25 @@ install_wheels() {
 install_nvcc() {
   install_wheels cuda cuda
   ln -sfn lib .deps/cuda/nvidia/cu13/lib64  # where nvcc looks for libraries
+  ln -sfn libcudart.so.13 .deps/cuda/nvidia/cu13/lib/libcudart.so  # as CMake looks for it
 }
 
-install_python_clients() {
-  local requirements=client/python/requirements.txt stamp=.venv/requirements.stamp
-  done_already $stamp $requirements && return
+install_python_packages() {
+  local stamp=.venv/requirements.stamp
+  local lists=(client/python/requirements.txt tests/deploy/requirements.txt)
+  done_already $stamp "${lists[@]}" && return
   rm -rf .venv
   python3 -m venv .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check --requirement $requirements
+  .venv/bin/pip install --quiet --disable-pip-version-check "${lists[@]/#/--requirement=}"
+  mark_done $stamp "${lists[@]}"
+}
+
+install_pytorch() {
+  local requirements=scripts/requirements-pytorch.txt stamp=.deps/pytorch.stamp
+  done_already $stamp $requirements && return
+  rm -rf .deps/pytorch
+  python3 -m venv .deps/pytorch
+  .deps/pytorch/bin/pip install --quiet --disable-pip-version-check --requirement $requirements
   mark_done $stamp $requirements
 }
 
@@ -68,10 +98,12 @@ for wanted in "$@"; do
   case $wanted in
     --test)
       install_packages "${test_packages[@]}"
+      unpack_packages "${unpacked_packages[@]}"
       install_wheels libtorch site
       install_nvcc
       install_wheels cutlass cutlass
-      install_python_clients
+      install_python_packages
+      install_pytorch
       ;;
     --cuda)
       install_packages python3-pip

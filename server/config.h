@@ -10,6 +10,8 @@
 #include "kernels/dtype.h"
 #include "models/device.h"
 #include "server/log.h"
+#include "server/repository/repository_control.h"
+#include "server/rpc/tls_certificates.h"
 
 namespace evaserve {
 
@@ -21,13 +23,28 @@ struct ModelSpec {
 // What the server is started with: each field is an option of the command line with nearly its
 // name. docs/configuration.md lists them.
 struct Config {
-  // Directories in Hugging Face layout, and the names that clients call them by. At least one.
+  // Directories in Hugging Face layout, and the names that clients call them by. At least one, or
+  // a repository.
   std::vector<ModelSpec> models;
+  // A directory of models (model_source.h), and who decides which of them are loaded.
+  std::filesystem::path model_repository;
+  ControlMode model_control_mode = ControlMode::kNone;
+  std::chrono::milliseconds repository_poll{15'000};
+  // In mode explicit, those that are loaded at the start; "*" is all.
+  std::vector<std::string> load_models;
 
   // HOST:PORT for gRPC, and for /metrics, /healthz and /readyz over HTTP; port 0 takes a free one.
   // An empty metrics_address turns HTTP off.
   std::string address = "0.0.0.0:8001";
   std::string metrics_address = "0.0.0.0:8002";
+
+  // What encrypts gRPC; without a certificate nothing does. Read again every credentials_reload.
+  TlsFiles tls;
+  // A list of tokens (token_list.h); empty: clients need none. Read again every credentials_reload.
+  std::filesystem::path auth_tokens;
+  // Takes tokens from anywhere over connections that are not encrypted.
+  bool auth_without_tls = false;
+  std::chrono::milliseconds credentials_reload{10'000};
 
   // Threads for the kernels of each model; 0 means one for each core that the process may use.
   int threads = 0;
@@ -45,11 +62,26 @@ struct Config {
   int max_running = 256;
   // Sequences that wait for a place; more are refused with RESOURCE_EXHAUSTED.
   int max_waiting = 1024;
+  // Tokens in the prompts of those that wait.
+  int64_t max_waiting_tokens = 16 << 20;
+  // Tokens of one prompt or text, and new tokens of one answer; 0: the model's limits alone.
+  int64_t max_prompt_tokens = 0;
+  int64_t max_new_tokens = 0;
+  // How long a request may wait for a place, and take in all; 0: as long as its deadline says.
+  std::chrono::milliseconds max_queue_time{0};
+  std::chrono::milliseconds max_request_time{0};
+  // Tokens that a new model is fed before it is ready; 0: none.
+  int warmup_tokens = 64;
   // The largest message, in MiB, that is taken or sent.
   int max_message_mb = 64;
 
-  // How long requests in flight may go on after SIGTERM.
+  // After SIGTERM: how long requests are still taken, while health says no more, and how long those
+  // in flight may go on after that.
+  std::chrono::milliseconds drain_pause{0};
   std::chrono::seconds drain_timeout{30};
+
+  // A step that takes longer makes the server unhealthy; 0: none does.
+  std::chrono::milliseconds step_timeout{60'000};
 
   spdlog::level::level_enum log_level = spdlog::level::info;
   LogFormat log_format = LogFormat::kText;
@@ -63,7 +95,8 @@ struct ParsedConfig {
 };
 
 // Reads the command line, then for what it does not give the file of --config, then the
-// environment (EVASERVE_ and the option's name).
+// environment (EVASERVE_ and the option's name). Certificates and tokens are read too, to see
+// whether they can be used.
 ParsedConfig ParseConfig(int argc, const char* const* argv);
 
 // The options' names as on the command line, "--address", and their environment variables.

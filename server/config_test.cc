@@ -8,10 +8,14 @@
 #include <fstream>
 #include <sstream>
 
+#include "models/testing/temp_dir.h"
+#include "tests/fakes/certificate_authority.h"
+
 namespace evaserve {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 ParsedConfig Parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "evaserve");
@@ -118,13 +122,46 @@ TEST_F(ConfigFileTest, GoesBeforeTheEnvironment) {
   EXPECT_EQ(parsed.config->max_running, 5);
 }
 
-TEST_F(ConfigFileTest, AnUnknownNameInItIsAnError) {
-  Write("shoe-size = 43\n");
+TEST_F(ConfigFileTest, MayBeNamedByTheEnvironment) {
+  Write("max-running = 5\n");
+  const ScopedEnvironment config("EVASERVE_CONFIG", path_.c_str());
+
+  const auto parsed = Parse({"--model=m=/x"});
+
+  ASSERT_TRUE(parsed.config) << parsed.message;
+  EXPECT_EQ(parsed.config->max_running, 5);
+}
+
+TEST_F(ConfigFileTest, OfTheEnvironmentMustBeThere) {
+  const ScopedEnvironment config("EVASERVE_CONFIG", "/nowhere.toml");
+
+  EXPECT_EQ(Parse({"--model=m=/x"}).exit_code, 2);
+}
+
+TEST_F(ConfigFileTest, AnUnknownNameInItIsAnErrorWithItsLine) {
+  Write("# sizes\n\nshoe-size = 43\n");
 
   const auto parsed = Parse({"--config", path_.c_str(), "--model=m=/x"});
 
   EXPECT_EQ(parsed.exit_code, 2);
-  EXPECT_THAT(parsed.message, HasSubstr("shoe-size"));
+  EXPECT_THAT(parsed.message, HasSubstr(path_ + ":3: 'shoe-size'"));
+}
+
+TEST_F(ConfigFileTest, ABadValueInItIsAnErrorWithItsLine) {
+  Write("max-waiting = 6\nmax-running = many\n");
+
+  const auto parsed = Parse({"--config", path_.c_str(), "--model=m=/x"});
+
+  EXPECT_EQ(parsed.exit_code, 2);
+  EXPECT_THAT(parsed.message, HasSubstr(path_ + ":2: --max-running: "));
+}
+
+TEST_F(ConfigFileTest, IsNotBlamedForTheCommandLine) {
+  Write("max-running = 6\n");
+
+  const auto parsed = Parse({"--config", path_.c_str(), "--model=m=/x", "--max-running=many"});
+
+  EXPECT_THAT(parsed.message, StartsWith("evaserve: --max-running: "));
 }
 
 struct BadArgument {
@@ -164,6 +201,94 @@ const BadArgument kBadArguments[] = {
 
 INSTANTIATE_TEST_SUITE_P(All, BadArgumentTest, ::testing::ValuesIn(kBadArguments),
                          [](const auto& info) { return std::string(info.param.test); });
+
+// Certificates and a list of tokens that can be used.
+class SecurityConfigTest : public ::testing::Test {
+ protected:
+  SecurityConfigTest() {
+    const CertificateAuthority authority;
+    const Identity server = authority.Issue();
+    WriteFile(cert_, server.cert);
+    WriteFile(key_, server.key);
+    WriteFile(client_ca_, authority.certificate());
+    WriteFile(tokens_, "somebody " + std::string(64, 'a') + " *\n");
+  }
+
+  // The message of a refusal.
+  static std::string Refusal(std::vector<const char*> arguments) {
+    arguments.push_back("--model=m=/x");
+    const auto parsed = Parse(arguments);
+    EXPECT_EQ(parsed.exit_code, 2);
+    EXPECT_EQ(parsed.message.find('\n'), parsed.message.size() - 1);
+    return parsed.message;
+  }
+
+  TempDir directory_;
+  const std::string cert_ = directory_.path() / "cert.pem";
+  const std::string key_ = directory_.path() / "key.pem";
+  const std::string client_ca_ = directory_.path() / "ca.pem";
+  const std::string tokens_ = directory_.path() / "tokens";
+};
+
+TEST_F(SecurityConfigTest, IsOffByDefault) {
+  const auto parsed = Parse({"--model=m=/x"});
+
+  ASSERT_TRUE(parsed.config) << parsed.message;
+  EXPECT_TRUE(parsed.config->tls.cert.empty());
+  EXPECT_TRUE(parsed.config->auth_tokens.empty());
+  EXPECT_FALSE(parsed.config->auth_without_tls);
+}
+
+TEST_F(SecurityConfigTest, TakesFilesThatCanBeUsed) {
+  const auto parsed = Parse({"--model=m=/x", "--tls-cert", cert_.c_str(), "--tls-key", key_.c_str(),
+                             "--tls-client-ca", client_ca_.c_str(), "--auth-tokens",
+                             tokens_.c_str(), "--credentials-reload-s=3"});
+
+  ASSERT_TRUE(parsed.config) << parsed.message;
+  EXPECT_EQ(parsed.config->tls.cert, cert_);
+  EXPECT_EQ(parsed.config->tls.key, key_);
+  EXPECT_EQ(parsed.config->tls.client_ca, client_ca_);
+  EXPECT_EQ(parsed.config->auth_tokens, tokens_);
+  EXPECT_EQ(parsed.config->credentials_reload, std::chrono::seconds(3));
+}
+
+TEST_F(SecurityConfigTest, ACertificateNeedsItsKeyAndAKeyItsCertificate) {
+  EXPECT_THAT(Refusal({"--tls-cert", cert_.c_str()}), HasSubstr("--tls-cert: "));
+  EXPECT_THAT(Refusal({"--tls-key", key_.c_str()}), HasSubstr("--tls-key: "));
+  EXPECT_THAT(Refusal({"--tls-client-ca", client_ca_.c_str()}), HasSubstr("--tls-client-ca: "));
+}
+
+TEST_F(SecurityConfigTest, TheOptionOfABrokenFileIsNamed) {
+  EXPECT_THAT(Refusal({"--tls-cert", tokens_.c_str(), "--tls-key", key_.c_str()}),
+              HasSubstr("--tls-cert: " + tokens_ + ": "));
+  EXPECT_THAT(Refusal({"--tls-cert", cert_.c_str(), "--tls-key", tokens_.c_str()}),
+              HasSubstr("--tls-key: " + tokens_ + ": "));
+  EXPECT_THAT(Refusal({"--tls-cert", cert_.c_str(), "--tls-key", key_.c_str(), "--tls-client-ca",
+                       tokens_.c_str()}),
+              HasSubstr("--tls-client-ca: " + tokens_ + ": "));
+  EXPECT_THAT(Refusal({"--auth-tokens", cert_.c_str(), "--auth-without-tls"}),
+              HasSubstr("--auth-tokens: " + cert_ + ":1: "));
+}
+
+TEST_F(SecurityConfigTest, TokensNeedTlsUnlessTheyStayHereOrSomebodySaysSo) {
+  auto takes = [this](std::vector<const char*> arguments) {
+    arguments.insert(arguments.end(), {"--model=m=/x", "--auth-tokens", tokens_.c_str()});
+    return Parse(arguments).config.has_value();
+  };
+
+  EXPECT_TRUE(takes({"--tls-cert", cert_.c_str(), "--tls-key", key_.c_str()}));
+  EXPECT_TRUE(takes({"--auth-without-tls"}));
+  for (const char* here : {"--address=127.0.0.1:1", "--address=127.3.2.1:1", "--address=[::1]:1",
+                           "--address=localhost:1", "--address=unix:/run/evaserve"}) {
+    EXPECT_TRUE(takes({here})) << here;
+  }
+  for (const char* anywhere :
+       {"--address=0.0.0.0:1", "--address=[::]:1", "--address=10.0.0.1:1",
+        "--address=127.example.com:1", "--address=localhost.example.com:1"}) {
+    EXPECT_FALSE(takes({anywhere})) << anywhere;
+  }
+  EXPECT_THAT(Refusal({"--auth-tokens", tokens_.c_str()}), HasSubstr("--auth-without-tls"));
+}
 
 TEST(ConfigTest, HelpAndVersionEndWellWithoutAModel) {
   const auto help = Parse({"--help"});

@@ -23,13 +23,27 @@ constexpr char kEventLogger[] = "event";
 std::atomic<LogFormat> log_format{LogFormat::kText};
 
 std::string Dump(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  constexpr bool kEscapeAllButAscii = true;  // some terminals obey characters beyond it too
+  return value.dump(-1, ' ', kEscapeAllButAscii, Json::error_handler_t::replace);
 }
 
 bool IsPlain(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
     return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != '=';
   });
+}
+
+// One line that no terminal obeys, whatever other people's code has put into it.
+std::string Plain(std::string_view text) {
+  std::string plain;
+  for (const char c : text) {
+    if (c >= ' ' && c < 0x7f) {
+      plain += c;
+    } else {
+      plain += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return plain;
 }
 
 std::string UtcTime(spdlog::log_clock::time_point time) {
@@ -46,13 +60,13 @@ class LineFormatter : public spdlog::formatter {
     const std::string_view payload(msg.payload.data(), msg.payload.size());
     const auto level = spdlog::level::to_string_view(msg.level);
     const std::string_view level_name(level.data(), level.size());
-    if (format_ == LogFormat::kText) {
-      fmt::format_to(std::back_inserter(dest), "{} {} {}\n", UtcTime(msg.time), level_name,
-                     payload);
-      return;
-    }
     const bool is_event = std::string_view(msg.logger_name.data(), msg.logger_name.size()) ==
                           std::string_view(kEventLogger);
+    if (format_ == LogFormat::kText) {
+      fmt::format_to(std::back_inserter(dest), "{} {} {}\n", UtcTime(msg.time), level_name,
+                     is_event ? std::string(payload) : Plain(payload));
+      return;
+    }
     const std::string members =
         is_event ? std::string(payload) : FormatEvent(LogFormat::kJson, payload, Json::object());
     fmt::format_to(std::back_inserter(dest), "{{\"time\":\"{}\",\"level\":\"{}\",{}}}\n",
@@ -82,6 +96,15 @@ void SetUpLogging(spdlog::level::level_enum level, LogFormat format) {
   spdlog::register_logger(event_logger);
   spdlog::set_default_logger(main_logger);
 }
+
+void SetLogLevel(spdlog::level::level_enum level) {
+  spdlog::default_logger()->set_level(level);
+  if (const auto events = spdlog::get(kEventLogger)) events->set_level(level);
+}
+
+spdlog::level::level_enum LogLevel() { return spdlog::default_logger()->level(); }
+
+LogFormat CurrentLogFormat() { return log_format; }
 
 std::string FormatEvent(LogFormat format, std::string_view message, const Json& fields) {
   if (format == LogFormat::kJson) {

@@ -17,6 +17,11 @@ enum class LogFormat {
 // spdlog's own format is used.
 void SetUpLogging(spdlog::level::level_enum level, LogFormat format);
 
+// What is logged may change at any time. Thread-safe.
+void SetLogLevel(spdlog::level::level_enum level);
+spdlog::level::level_enum LogLevel();
+LogFormat CurrentLogFormat();
+
 // Logs `message` with `fields`, an object of numbers, strings and booleans. Any bytes are allowed
 // in a string; what is not UTF-8 is replaced. Thread-safe.
 void LogEvent(spdlog::level::level_enum level, std::string_view message,

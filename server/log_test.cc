@@ -20,6 +20,15 @@ TEST(LogTest, TextQuotesWhatWouldBeAmbiguous) {
             R"(m a="two words" b="" c="x=y" d="line\nfeed")");
 }
 
+TEST(LogTest, NoTerminalObeysWhatStrangersSend) {
+  // Escape, delete, and the escape of the C1 set, in UTF-8.
+  const Json fields{{"id", "a\x1b[2J\x7f\xc2\x9b"}};
+
+  EXPECT_EQ(FormatEvent(LogFormat::kText, "m", fields), R"(m id="a\u001b[2J\u007f\u009b")");
+  EXPECT_EQ(FormatEvent(LogFormat::kJson, "m", fields),
+            R"("message":"m","id":"a\u001b[2J\u007f\u009b")");
+}
+
 TEST(LogTest, JsonEscapesAndKeepsTheOrder) {
   const Json fields{{"z", "quote \" and \n"}, {"a", 1}};
 

@@ -9,34 +9,52 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
+#include "server/metrics/inference_statistics.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/metrics_server.h"
 #include "server/metrics/process_metrics.h"
+#include "server/poller.h"
 #include "server/repository/model_repository.h"
+#include "server/repository/repository_control.h"
+#include "server/rpc/authorizer.h"
 #include "server/rpc/grpc_server.h"
 #include "server/rpc/request_log.h"
 #include "server/rpc/serving_state.h"
+#include "server/rpc/tls_certificates.h"
+#include "server/step_watch.h"
 
 namespace evaserve {
 namespace {
 
-ModelRepository::Options RepositoryOptions(const Config& config) {
-  ModelRepository::Options options;
-  options.engine.max_batch_tokens = config.max_batch_tokens;
-  options.engine.max_running = config.max_running;
-  options.engine.max_waiting = config.max_waiting;
-  options.load.device = config.device;
-  options.load.dtype = config.dtype;
-  options.load.state_bytes = config.state_memory_mb << 20;
+ServingSettings SettingsOf(const Config& config) {
+  ServingSettings settings;
+  settings.engine.max_batch_tokens = config.max_batch_tokens;
+  settings.engine.max_running = config.max_running;
+  settings.engine.max_waiting = config.max_waiting;
+  settings.engine.max_waiting_tokens = config.max_waiting_tokens;
+  settings.engine.max_prompt_tokens = config.max_prompt_tokens;
+  settings.engine.max_new_tokens = config.max_new_tokens;
+  settings.engine.max_queue_time = config.max_queue_time;
+  settings.engine.max_request_time = config.max_request_time;
+  settings.load.device = config.device;
+  settings.load.dtype = config.dtype;
+  settings.load.state_bytes = config.state_memory_mb << 20;
   const int num_cores = static_cast<int>(std::thread::hardware_concurrency());
-  options.num_threads = config.threads > 0 ? config.threads : std::max(num_cores, 1);
-  return options;
+  settings.num_threads = config.threads > 0 ? config.threads : std::max(num_cores, 1);
+  settings.warmup_tokens = config.warmup_tokens;
+  return settings;
 }
 
-GrpcServerOptions RpcOptions(const Config& config) {
-  return {.address = config.address,
-          .server_version = EVASERVE_VERSION,
-          .max_message_bytes = config.max_message_mb << 20};
+RepositoryControl::Options ControlOptions(const Config& config) {
+  RepositoryControl::Options options{.mode = config.model_control_mode,
+                                     .poll_interval = config.repository_poll,
+                                     .load_at_start = config.load_models,
+                                     .defaults = SettingsOf(config)};
+  if (!config.model_repository.empty()) {
+    options.directory.emplace(config.model_repository, options.defaults);
+  }
+  for (const ModelSpec& model : config.models) options.fixed[model.name] = model.directory;
+  return options;
 }
 
 // The address that was bound; "off" for none.
@@ -45,12 +63,28 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
-void LogLoaded(const std::string& name, const ModelInfo& info) {
-  LogEvent(spdlog::level::info, "loaded",
-           {{"model", name},
-            {"device", info.device},
-            {"dtype", std::string(Name(info.dtype))},
-            {"weights_mb", info.weight_bytes >> 20}});
+void LogModel(const ModelStatus& status, const absl::StatusOr<ReadyModel>& ready) {
+  nlohmann::ordered_json fields{{"model", status.name}, {"version", status.version}};
+  if (!status.reason.empty()) fields["reason"] = status.reason;
+  if (status.state == ModelState::kReady && ready.ok()) {
+    const ModelInfo& info = ready->engine->info();
+    fields["device"] = info.device;
+    fields["dtype"] = std::string(Name(info.dtype));
+    fields["weights_mb"] = info.weight_bytes >> 20;
+  }
+  switch (status.state) {
+    case ModelState::kLoading:
+      return LogEvent(spdlog::level::debug, "loading", fields);
+    case ModelState::kReady:
+      if (status.reason.empty()) return LogEvent(spdlog::level::info, "loaded", fields);
+      return LogEvent(spdlog::level::err, "kept the model as it was", fields);
+    case ModelState::kUnloading:
+      return LogEvent(spdlog::level::info, "unloading", fields);
+    case ModelState::kUnavailable:
+      const bool was_asked_for = status.reason == kUnloadedReason;
+      return LogEvent(was_asked_for ? spdlog::level::info : spdlog::level::err,
+                      was_asked_for ? "unloaded" : "cannot load", fields);
+  }
 }
 
 }  // namespace
@@ -60,18 +94,22 @@ struct Server::Parts {
   Parts(const Config& config, ModelLoader load_model, std::function<void()> on_failure)
       : config(config),
         on_failure(std::move(on_failure)),
-        models(MakeOptions(std::move(load_model))) {}
+        models(MakeOptions(std::move(load_model))),
+        control(ControlOptions(config), models),
+        step_watch({.limit = config.step_timeout,
+                    .on_change = [this](const std::string& model,
+                                        bool is_stuck) { OnStuck(model, is_stuck); }},
+                   models, metrics) {}
+  // What is being loaded still tells of its end.
+  ~Parts() { control.Stop(); }
 
   ModelRepository::Options MakeOptions(ModelLoader load_model) {
-    ModelRepository::Options options = RepositoryOptions(config);
+    ModelRepository::Options options;
     options.load_model = std::move(load_model);
-    options.make_observer = [this](const std::string& model) {
-      return metrics.MakeObserver(model);
+    options.make_observer = [this](const std::string& model, int64_t version) {
+      return statistics.MakeObserver(model, version, metrics.MakeObserver(model));
     };
-    options.on_change = [this](const ModelStatus& status) {
-      metrics.SetModelReady(status.name, status.state == ModelState::kReady);
-      grpc->SetModelServing(status.name, status.state == ModelState::kReady);
-    };
+    options.on_change = [this](const ModelStatus& status) { OnModelChange(status); };
     options.on_lost = [this](const std::string& model, const absl::Status& status) {
       Fail(model, status);
     };
@@ -79,18 +117,28 @@ struct Server::Parts {
   }
 
   void Fail(const std::string& model, const absl::Status& status);
+  void OnModelChange(const ModelStatus& status);
+  void OnStuck(const std::string& model, bool is_stuck);
+  absl::Status ReadCredentials();
+  void ReloadCredentials();
   absl::Status Listen();
-  absl::Status LoadModels();
 
   const Config config;
   const std::function<void()> on_failure;
   std::atomic<bool> has_failed{false};
   Metrics metrics{EVASERVE_VERSION};
+  InferenceStatistics statistics;
   ServingState state;
   RequestLog log{metrics};
+  std::unique_ptr<TlsCertificates> tls;  // null: connections are not encrypted
+  std::unique_ptr<Authorizer> authorizer = std::make_unique<Authorizer>();
   ModelRepository models;
+  RepositoryControl control;
+  StepWatch step_watch;
   std::unique_ptr<GrpcServer> grpc;
   std::unique_ptr<MetricsServer> http;
+  std::unique_ptr<Poller> watching;
+  std::unique_ptr<Poller> reloading;
 };
 
 void Server::Parts::Fail(const std::string& model, const absl::Status& status) {
@@ -102,42 +150,77 @@ void Server::Parts::Fail(const std::string& model, const absl::Status& status) {
   on_failure();
 }
 
+absl::Status Server::Parts::ReadCredentials() {
+  if (!config.tls.cert.empty()) {
+    auto loaded = TlsCertificates::Load(config.tls);
+    if (!loaded.ok()) return loaded.status();
+    tls = *std::move(loaded);
+  }
+  if (!config.auth_tokens.empty()) {
+    auto loaded = Authorizer::Load(config.auth_tokens);
+    if (!loaded.ok()) return loaded.status();
+    authorizer = *std::move(loaded);
+  }
+  if (tls != nullptr || authorizer->asks_for_tokens()) {
+    reloading = std::make_unique<Poller>("eva-credentials", config.credentials_reload,
+                                         [this] { ReloadCredentials(); });
+  }
+  return absl::OkStatus();
+}
+
+void Server::Parts::ReloadCredentials() {
+  if (tls != nullptr) tls->Reload();
+  authorizer->Reload();
+}
+
 absl::Status Server::Parts::Listen() {
-  auto listening = GrpcServer::Start(RpcOptions(config), models, state, log);
+  auto listening = GrpcServer::Start({.address = config.address,
+                                      .server_version = EVASERVE_VERSION,
+                                      .tls = tls.get(),
+                                      .authorizer = authorizer.get(),
+                                      .max_message_bytes = config.max_message_mb << 20},
+                                     {models, control, statistics, state, log});
   if (!listening.ok()) return listening.status();
   grpc = *std::move(listening);
   if (config.metrics_address.empty()) return absl::OkStatus();
 
   auto serving = MetricsServer::Start(
       config.metrics_address,
-      {.metrics = [this] { return metrics.Text(); }, .ready = [this] { return state.Check(); }});
+      {.metrics = [this] { return metrics.Text(); },
+       .healthy = [this] { return state.is_stuck() ? state.Check() : absl::OkStatus(); },
+       .ready = [this] { return state.Check(); }});
   if (!serving.ok()) return serving.status();
   http = *std::move(serving);
   return absl::OkStatus();
 }
 
-absl::Status Server::Parts::LoadModels() {
-  for (const ModelSpec& model : config.models) {
-    const absl::Status status = models.Load(model.name, model.directory);
-    if (status.ok()) {
-      LogLoaded(model.name, (*models.Find(model.name))->info());
-      continue;
-    }
-    return absl::Status(status.code(),
-                        absl::StrCat("model '", model.name, "' in ", model.directory.string(), ": ",
-                                     status.message()));
-  }
-  return absl::OkStatus();
+void Server::Parts::OnStuck(const std::string& model, bool is_stuck) {
+  LogEvent(is_stuck ? spdlog::level::critical : spdlog::level::warn,
+           is_stuck ? "a step does not end" : "the step has ended", {{"model", model}});
+  state.SetStuck(step_watch.sees_stuck());
+  grpc->SetModelServing(model, !is_stuck && models.Find(model).ok());
+  grpc->SetServing(state.Check().ok());
+}
+
+void Server::Parts::OnModelChange(const ModelStatus& status) {
+  const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
+  LogModel(status, ready);
+  const bool is_served = models.Find(status.name).ok();  // perhaps in another version
+  metrics.SetModelReady(status.name, is_served);
+  grpc->SetModelServing(status.name, is_served);
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, ModelLoader load_model,
                                                       std::function<void()> on_failure) {
   const TimePoint start = Clock::now();
   auto parts = std::make_unique<Parts>(config, std::move(load_model), std::move(on_failure));
+  if (absl::Status status = parts->ReadCredentials(); !status.ok()) return status;
   if (absl::Status status = parts->Listen(); !status.ok()) return status;
-  if (absl::Status status = parts->LoadModels(); !status.ok()) return status;
+  if (absl::Status status = parts->control.LoadAtStart(); !status.ok()) return status;
   parts->state.SetServing();
   parts->grpc->SetServing(true);
+  parts->watching = std::make_unique<Poller>("eva-watch", std::chrono::milliseconds(1000),
+                                             [watch = &parts->step_watch] { watch->Look(); });
 
   std::unique_ptr<Server> server(new Server(std::move(parts)));
   const auto load_time =
@@ -145,7 +228,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Mode
   LogEvent(spdlog::level::info, "ready",
            {{"grpc", WithPort(config.address, server->grpc_port())},
             {"metrics", WithPort(config.metrics_address, server->metrics_port())},
-            {"models", config.models.size()},
+            {"models", server->parts_->models.Ready().size()},
             {"start_ms", load_time.count()},
             {"resident_mb", ResidentBytes() >> 20}});
   return server;
@@ -163,13 +246,18 @@ int Server::metrics_port() const { return parts_->http == nullptr ? 0 : parts_->
 bool Server::has_failed() const { return parts_->has_failed; }
 
 void Server::Shutdown() {
-  const TimePoint deadline = Clock::now() + parts_->config.drain_timeout;
+  const auto pause = has_failed() ? std::chrono::milliseconds(0) : parts_->config.drain_pause;
+  const TimePoint deadline = Clock::now() + pause + parts_->config.drain_timeout;
   LogEvent(spdlog::level::info, "draining", {{"in_flight", parts_->log.in_flight()}});
+  parts_->watching.reset();
   parts_->state.SetDraining();
   parts_->grpc->SetNotServingForGood();
+  // Those who send requests here hear of it a little later; what comes until then is served.
+  std::this_thread::sleep_for(pause);
   parts_->models.DrainAll();
   parts_->models.WaitUntilIdle(deadline);
   const bool is_idle = parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
+  parts_->control.Stop();
   LogEvent(spdlog::level::info, "stopping", {{"in_flight", parts_->log.in_flight()}});
   // Connections without a call close by themselves when they hear of the end.
   constexpr std::chrono::milliseconds kFarewell{500};

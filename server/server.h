@@ -22,7 +22,8 @@ class Server {
   // If a model's device is lost later, health turns to NOT_SERVING for good and on_failure is
   // called, on any thread: then the process should end, and another one begin.
   //
-  // Errors: Unavailable for an address that cannot be listened on; LoadModel()'s, naming the model,
+  // Errors: InvalidArgument for certificates or tokens that cannot be used, naming the file;
+  // Unavailable for an address that cannot be listened on; LoadModel()'s, naming the model,
   // if one cannot be loaded.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const Config& config, ModelLoader load_model = LoadModel,

@@ -40,6 +40,40 @@ TEST(ServerTest, IsReadyOverHttp) {
   EXPECT_EQ(server.Get("/readyz"), "200\nok\n");
 }
 
+// What GET of `path` answers, once it begins with `start`; after 10 s, whatever it is.
+std::string GetOnceItIs(const std::string& start, const FakeModelServer& server,
+                        const std::string& path) {
+  for (int i = 0; i < 1000 && !server.Get(path).starts_with(start); ++i) {
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return server.Get(path);
+}
+
+TEST(ServerTest, AStepThatDoesNotEndMakesItUnhealthyForThatTime) {
+  FakeModelServer server({.config = {.step_timeout = milliseconds(20)}});
+  server.control().Hold();
+  std::thread client([&] { EXPECT_TRUE(GenerateOne(server).ok()); });
+
+  EXPECT_EQ(GetOnceItIs("503", server, "/readyz"), "503\na model's step does not end\n");
+  EXPECT_THAT(server.Get("/healthz"), StartsWith("503"));
+  EXPECT_GT(server.MetricValue("evaserve_step_age_seconds{model=\"fake\"}"), 0.02);
+
+  server.control().Release();
+  client.join();
+  EXPECT_EQ(GetOnceItIs("200", server, "/readyz"), "200\nok\n");
+  EXPECT_EQ(server.Get("/healthz"), "200\nok\n");
+}
+
+// Load balancers hear of the end before requests are refused.
+TEST(ServerTest, TakesRequestsInThePauseBeforeItDrains) {
+  FakeModelServer server({.config = {.drain_pause = milliseconds(1500)}});
+  std::thread shutdown([&] { server.server().Shutdown(); });
+
+  EXPECT_THAT(GetOnceItIs("503", server, "/readyz"), HasSubstr("shutting down"));
+  EXPECT_TRUE(GenerateOne(server).ok());
+  shutdown.join();
+}
+
 TEST(ServerTest, AModelThatDoesNotLoadIsNamed) {
   Config config;
   config.models = {{"broken", "/some/where"}};
@@ -99,7 +133,8 @@ TEST(ServerTest, MetricsCountKnownTraffic) {
   EXPECT_EQ(of("evaserve_input_bytes_total{model=\"fake\"}"), 4);
   EXPECT_EQ(of("evaserve_output_bytes_total{model=\"fake\"}"), 10);
   EXPECT_EQ(of("evaserve_queue_wait_seconds_count{model=\"fake\"}"), 1);
-  EXPECT_EQ(of("evaserve_time_to_first_byte_seconds_count{model=\"fake\"}"), 1);
+  EXPECT_EQ(of("evaserve_time_to_first_byte_seconds_count{model=\"fake\",prompt_tokens=\"<1K\"}"),
+            1);
   EXPECT_EQ(of("evaserve_time_between_bytes_seconds_count{model=\"fake\"}"), 9);
   EXPECT_EQ(of("evaserve_step_duration_seconds_count{model=\"fake\"}"), 10);
   EXPECT_EQ(of("evaserve_prefill_tokens_total{model=\"fake\"}"), 5);

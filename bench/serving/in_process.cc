@@ -43,7 +43,7 @@ class InProcess::NoObserver : public EngineObserver {
   void OnStep(const StepStats& stats) override {}
   void OnState(const EngineState& state) override {}
   void OnFirstStep(std::chrono::microseconds queue_time) override {}
-  void OnFirstToken(std::chrono::microseconds since_submit) override {}
+  void OnFirstToken(std::chrono::microseconds since_submit, int64_t prompt_tokens) override {}
   void OnNextToken(std::chrono::microseconds since_last_token) override {}
   void OnDone(Task task, const Completion& completion) override {}
 };

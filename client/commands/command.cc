@@ -2,12 +2,14 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
 namespace evaserve {
@@ -39,6 +41,21 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
   bytes << file.rdbuf();
   if (file.bad()) return absl::DataLossError(absl::StrCat("cannot read ", path));
   return bytes.str();
+}
+
+absl::StatusOr<Client> Connect(const GlobalFlags& flags) {
+  ConnectionOptions options = flags.connection;
+  // Who names a certificate wants TLS.
+  options.tls |= !options.ca_file.empty() || !options.cert_file.empty();
+  if (!flags.token_file.empty()) {
+    auto token = ReadInput(flags.token_file);
+    if (!token.ok()) return token.status();
+    options.token = *std::move(token);
+  } else if (const char* token = std::getenv("EVA_TOKEN")) {
+    options.token = token;
+  }
+  absl::StripAsciiWhitespace(&options.token);
+  return Client::Connect(flags.server, options);
 }
 
 void PrintBytes(std::string_view bytes) {

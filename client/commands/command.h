@@ -26,8 +26,10 @@ enum ExitCode {
 // The flags that every command takes.
 struct GlobalFlags {
   std::string server = "localhost:8001";
-  std::string model;     // empty: the only model served
-  double timeout_s = 0;  // for the whole command; 0: none
+  ConnectionOptions connection;  // without the token
+  std::string token_file;        // empty: EVA_TOKEN of the environment, if there is one
+  std::string model;             // empty: the only model served
+  double timeout_s = 0;          // for the whole command; 0: none
   bool json = false;
 };
 
@@ -49,6 +51,7 @@ Command AddScoreCommand(CLI::App& eva);
 Command AddEmbedCommand(CLI::App& eva);
 Command AddModelsCommand(CLI::App& eva);
 Command AddHealthCommand(CLI::App& eva);
+Command AddTokenCommand(CLI::App& eva);
 
 // Prints why the command failed to stderr; returns the exit code for it. `status` is not ok.
 ExitCode Fail(const absl::Status& status);
@@ -58,6 +61,9 @@ ExitCode FailUsage(std::string_view message);
 
 // The bytes of a file, or of standard input for "-". Errors name the file.
 absl::StatusOr<std::string> ReadInput(const std::string& path);
+
+// A client for the server that `flags` name. Errors: what is wrong with them.
+absl::StatusOr<Client> Connect(const GlobalFlags& flags);
 
 // Writes bytes to standard output as they are, at once.
 void PrintBytes(std::string_view bytes);

@@ -8,6 +8,7 @@ import argparse
 import queue
 import sys
 
+import connection
 import numpy
 import tritonclient.grpc as triton
 
@@ -22,10 +23,12 @@ def is_final(result):
     return result.get_response().parameters["triton_final_response"].bool_param
 
 
-def generate(client, model, prompt, parameters):
-    """Yields the answer's bytes as they come."""
+def generate(client, model, prompt, parameters, headers=None):
+    """Yields the answer's bytes as they come. `headers` go with the call."""
     results = queue.Queue()
-    client.start_stream(callback=lambda result, error: results.put((result, error)))
+    client.start_stream(
+        callback=lambda result, error: results.put((result, error)), headers=headers
+    )
     try:
         client.async_stream_infer(model, inputs=[text_input(prompt)], parameters=parameters)
         while True:
@@ -43,14 +46,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prompt", type=str.encode)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--server", default="localhost:8001")
+    connection.add_arguments(parser)
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--temperature", type=float, default=0.7)
     args = parser.parse_args()
 
     parameters = {"max_tokens": args.max_tokens, "temperature": args.temperature}
-    with triton.InferenceServerClient(args.server) as client:
-        for text in generate(client, args.model, args.prompt, parameters):
+    headers, tls = connection.headers(args), connection.credentials(args)
+    with triton.InferenceServerClient(args.server, creds=tls) as client:
+        for text in generate(client, args.model, args.prompt, parameters, headers):
             sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()
 

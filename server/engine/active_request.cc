@@ -92,7 +92,7 @@ void ActiveRequest::ObserveToken(TimePoint now, EngineObserver& observer) {
     observer.OnNextToken(Between(last_token_time_, now));
   } else {
     first_token_ = now;
-    observer.OnFirstToken(Between(submitted_, now));
+    observer.OnFirstToken(Between(submitted_, now), prompt_tokens());
   }
   last_token_time_ = now;
 }

@@ -44,8 +44,8 @@ class Engine::Impl {
  public:
   Impl(std::unique_ptr<Model> model, const EngineOptions& options, EngineObserver& observer)
       : model_(std::move(model)),
+        options_(options),
         limits_(LimitsOf(*model_, options)),
-        max_request_time_(options.max_request_time),
         mailbox_(std::make_shared<Mailbox>(Mailbox::Limits{
             .max_waiting = options.max_waiting, .max_waiting_tokens = options.max_waiting_tokens})),
         loop_(*model_, options, observer, *mailbox_),
@@ -61,8 +61,8 @@ class Engine::Impl {
   absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request) {
     const TimePoint now = Clock::now();
     if (absl::Status status = CheckRequest(request, limits_); !status.ok()) return status;
-    if (max_request_time_.count() > 0) {
-      request.deadline = std::min(request.deadline, now + max_request_time_);
+    if (options_.max_request_time.count() > 0) {
+      request.deadline = std::min(request.deadline, now + options_.max_request_time);
     }
     if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
     const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
@@ -75,12 +75,13 @@ class Engine::Impl {
 
   const Model& model() const { return *model_; }
   const StepLoop& loop() const { return loop_; }
+  const EngineOptions& options() const { return options_; }
   Mailbox& mailbox() const { return *mailbox_; }
 
  private:
   const std::unique_ptr<Model> model_;
+  const EngineOptions options_;
   const RequestLimits limits_;
-  const std::chrono::milliseconds max_request_time_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with the handles, which may live longer
   StepLoop loop_;
   std::atomic<RequestId> next_id_{1};
@@ -94,6 +95,7 @@ Engine::~Engine() = default;
 
 const ModelInfo& Engine::info() const { return impl_->model().info(); }
 const Tokenizer& Engine::tokenizer() const { return impl_->model().tokenizer(); }
+const EngineOptions& Engine::options() const { return impl_->options(); }
 
 absl::StatusOr<std::shared_ptr<RequestHandle>> Engine::Submit(Request request) {
   return impl_->Submit(std::move(request));

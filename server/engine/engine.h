@@ -66,6 +66,7 @@ class Engine {
 
   const ModelInfo& info() const;
   const Tokenizer& tokenizer() const;
+  const EngineOptions& options() const;
 
   // Takes a request; never waits. On error the sink is not called.
   //

@@ -32,7 +32,7 @@ class EngineObserver {
   virtual void OnStep(const StepStats& stats) = 0;
   virtual void OnState(const EngineState& state) = 0;  // whenever it changed
   virtual void OnFirstStep(std::chrono::microseconds queue_time) = 0;
-  virtual void OnFirstToken(std::chrono::microseconds since_submit) = 0;
+  virtual void OnFirstToken(std::chrono::microseconds since_submit, int64_t prompt_tokens) = 0;
   virtual void OnNextToken(std::chrono::microseconds since_last_token) = 0;
   virtual void OnDone(Task task, const Completion& completion) = 0;
 };

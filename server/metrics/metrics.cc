@@ -6,6 +6,8 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
+#include <iterator>
 #include <sstream>
 
 #include "server/metrics/process_metrics.h"
@@ -67,7 +69,8 @@ struct Metrics::Families {
         waiting_tokens(MakeFamily<Gauge>(r, metric::kWaitingTokens)),
         pages_used(MakeFamily<Gauge>(r, metric::kPagesUsed)),
         pages_total(MakeFamily<Gauge>(r, metric::kPagesTotal)),
-        page_bytes(MakeFamily<Gauge>(r, metric::kPageBytes)) {}
+        page_bytes(MakeFamily<Gauge>(r, metric::kPageBytes)),
+        step_age(MakeFamily<Gauge>(r, metric::kStepAge)) {}
 
   Family<Gauge>& build_info;
   Family<Gauge>& model_ready;
@@ -90,7 +93,22 @@ struct Metrics::Families {
   Family<Gauge>& pages_used;
   Family<Gauge>& pages_total;
   Family<Gauge>& page_bytes;
+  Family<Gauge>& step_age;
 };
+
+// Lengths of prompts, in tokens, by which waits for the first byte are told apart, and the label's
+// values.
+constexpr int64_t kPromptLimits[] = {1024, 8192, 65536};
+constexpr const char* kPromptNames[] = {"<1K", "<8K", "<64K", ">=64K"};
+
+std::vector<Histogram*> ByPrompt(Family<Histogram>& family, prometheus::Labels labels) {
+  std::vector<Histogram*> histograms;
+  for (const char* name : kPromptNames) {
+    labels["prompt_tokens"] = name;
+    histograms.push_back(&family.Add(labels, kWaitBuckets));
+  }
+  return histograms;
+}
 
 // Looks every labelled metric up once, since the engine reports each token.
 class Metrics::ModelMetrics : public EngineObserver {
@@ -98,7 +116,7 @@ class Metrics::ModelMetrics : public EngineObserver {
   ModelMetrics(Families& f, const std::string& model)
       : labels_{{"model", model}},
         queue_seconds_(f.queue_seconds.Add(labels_, kWaitBuckets)),
-        first_byte_seconds_(f.first_byte_seconds.Add(labels_, kWaitBuckets)),
+        first_byte_seconds_(ByPrompt(f.first_byte_seconds, labels_)),
         next_byte_seconds_(f.next_byte_seconds.Add(labels_, kGapBuckets)),
         step_seconds_(f.step_seconds.Add(labels_, kGapBuckets)),
         step_tokens_(f.step_tokens.Add(labels_, kTokenBuckets)),
@@ -113,6 +131,8 @@ class Metrics::ModelMetrics : public EngineObserver {
         pages_total_(f.pages_total.Add(labels_)),
         page_bytes_(f.page_bytes.Add(labels_)) {}
 
+  ~ModelMetrics() override { ShowState({}); }
+
   void OnStep(const StepStats& stats) override {
     step_seconds_.Observe(Seconds(stats.duration));
     step_tokens_.Observe(stats.prefill_tokens + stats.decode_tokens);
@@ -122,20 +142,19 @@ class Metrics::ModelMetrics : public EngineObserver {
   }
 
   void OnState(const EngineState& state) override {
-    running_.Set(static_cast<double>(state.running));
-    waiting_.Set(static_cast<double>(state.waiting));
-    waiting_tokens_.Set(static_cast<double>(state.waiting_tokens));
-    pages_used_.Set(static_cast<double>(state.pages_used));
-    pages_total_.Set(static_cast<double>(state.pages_total));
     page_bytes_.Set(static_cast<double>(state.page_bytes));
+    ShowState(state);
   }
 
   void OnFirstStep(std::chrono::microseconds queue_time) override {
     queue_seconds_.Observe(Seconds(queue_time));
   }
 
-  void OnFirstToken(std::chrono::microseconds since_submit) override {
-    first_byte_seconds_.Observe(Seconds(since_submit));
+  void OnFirstToken(std::chrono::microseconds since_submit, int64_t prompt_tokens) override {
+    const auto bucket =
+        std::upper_bound(std::begin(kPromptLimits), std::end(kPromptLimits), prompt_tokens) -
+        std::begin(kPromptLimits);
+    first_byte_seconds_[bucket]->Observe(Seconds(since_submit));
   }
 
   void OnNextToken(std::chrono::microseconds since_last_token) override {
@@ -147,9 +166,23 @@ class Metrics::ModelMetrics : public EngineObserver {
   }
 
  private:
+  // A model may have several engines, of other versions or on their way out: the gauges are sums.
+  void ShowState(const EngineState& state) {
+    const auto move = [](Gauge& gauge, int64_t from, int64_t to) {
+      gauge.Increment(static_cast<double>(to - from));
+    };
+    move(running_, shown_.running, state.running);
+    move(waiting_, shown_.waiting, state.waiting);
+    move(waiting_tokens_, shown_.waiting_tokens, state.waiting_tokens);
+    move(pages_used_, shown_.pages_used, state.pages_used);
+    move(pages_total_, shown_.pages_total, state.pages_total);
+    shown_ = state;
+  }
+
   const prometheus::Labels labels_;
+  EngineState shown_;
   Histogram& queue_seconds_;
-  Histogram& first_byte_seconds_;
+  std::vector<Histogram*> first_byte_seconds_;  // by the prompt's length
   Histogram& next_byte_seconds_;
   Histogram& step_seconds_;
   Histogram& step_tokens_;
@@ -179,6 +212,10 @@ std::unique_ptr<EngineObserver> Metrics::MakeObserver(const std::string& model) 
 
 void Metrics::SetModelReady(const std::string& model, bool ready) {
   families_->model_ready.Add({{"model", model}}).Set(ready ? 1 : 0);
+}
+
+void Metrics::SetStepAge(const std::string& model, std::chrono::milliseconds age) {
+  families_->step_age.Add({{"model", model}}).Set(std::chrono::duration<double>(age).count());
 }
 
 void Metrics::OnRequestStart() { families_->in_flight.Increment(); }

@@ -43,6 +43,7 @@ inline constexpr MetricInfo kWaitingTokens{"evaserve_waiting_tokens", "Tokens in
 inline constexpr MetricInfo kPagesUsed{"evaserve_state_pages_used", "Pages of the state pool in use."};
 inline constexpr MetricInfo kPagesTotal{"evaserve_state_pages_total", "Pages of the state pool."};
 inline constexpr MetricInfo kPageBytes{"evaserve_state_page_bytes", "Size of one page of the state pool."};
+inline constexpr MetricInfo kStepAge{"evaserve_step_age_seconds", "How long the step that is going on has taken; 0 between steps."};
 // Of the process, under the names that all Prometheus clients use.
 inline constexpr MetricInfo kProcessCpu{"process_cpu_seconds_total", "User and system CPU time spent."};
 inline constexpr MetricInfo kProcessRss{"process_resident_memory_bytes", "Resident memory."};
@@ -76,6 +77,8 @@ class Metrics {
   std::unique_ptr<EngineObserver> MakeObserver(const std::string& model);
 
   void SetModelReady(const std::string& model, bool ready);
+  // Looked at now and then.
+  void SetStepAge(const std::string& model, std::chrono::milliseconds age);
   void OnRequestStart();
   void OnRequestEnd(const RequestSample& sample);
 

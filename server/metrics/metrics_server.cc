@@ -36,16 +36,17 @@ std::string HostOf(const std::string& address) {
   return host == "0.0.0.0" ? "127.0.0.1" : host;
 }
 
+Page StatusPage(const absl::Status& status) {
+  if (status.ok()) return {.body = "ok\n"};
+  return {.code = 503, .body = absl::StrCat(status.message(), "\n")};
+}
+
 Page MakePage(std::string_view path, const MetricsPages& pages) {
   if (path == "/metrics") {
     return {200, "text/plain; version=0.0.4; charset=utf-8", pages.metrics()};
   }
-  if (path == "/healthz") return {.body = "ok\n"};
-  if (path == "/readyz") {
-    const absl::Status ready = pages.ready();
-    if (ready.ok()) return {.body = "ok\n"};
-    return {.code = 503, .body = absl::StrCat(ready.message(), "\n")};
-  }
+  if (path == "/healthz") return StatusPage(pages.healthy());
+  if (path == "/readyz") return StatusPage(pages.ready());
   return {.code = 404, .body = "there are /metrics, /healthz and /readyz\n"};
 }
 

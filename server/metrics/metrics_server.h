@@ -16,10 +16,12 @@ namespace evaserve {
 // What the metrics server shows. The functions are called on its threads.
 struct MetricsPages {
   std::function<std::string()> metrics;  // the body of /metrics
-  std::function<absl::Status()> ready;   // /readyz answers 503 with the message unless this is ok
+  // /healthz and /readyz answer 503 with the message unless these are ok.
+  std::function<absl::Status()> healthy;
+  std::function<absl::Status()> ready;
 };
 
-// Serves /metrics, /healthz (200 while the process runs) and /readyz over HTTP. Thread-safe.
+// Serves /metrics, /healthz and /readyz over HTTP. Thread-safe.
 class MetricsServer {
  public:
   // Listens on `address`, "HOST:PORT"; port 0 takes a free one. Owns a few threads. Errors:

@@ -12,7 +12,9 @@ namespace {
 using ::testing::HasSubstr;
 
 MetricsPages Pages(absl::Status ready = absl::OkStatus()) {
-  return {.metrics = [] { return "metric 1\n"; }, .ready = [ready] { return ready; }};
+  return {.metrics = [] { return "metric 1\n"; },
+          .healthy = [] { return absl::OkStatus(); },
+          .ready = [ready] { return ready; }};
 }
 
 // The answer's code, a line feed and its body.

@@ -72,7 +72,8 @@ TEST(MetricsTest, AnObserverFillsItsModelsMetrics) {
                      .pages_total = 5,
                      .page_bytes = 6});
   observer->OnFirstStep(milliseconds(1));
-  observer->OnFirstToken(milliseconds(2));
+  observer->OnFirstToken(milliseconds(2), 1023);
+  observer->OnFirstToken(milliseconds(3), 1024);
   observer->OnNextToken(microseconds(150));
   Completion completion;
   completion.usage.new_bytes = 9;
@@ -89,7 +90,8 @@ TEST(MetricsTest, AnObserverFillsItsModelsMetrics) {
         "evaserve_state_pages_used{model=\"m\"} 4", "evaserve_state_pages_total{model=\"m\"} 5",
         "evaserve_state_page_bytes{model=\"m\"} 6",
         "evaserve_queue_wait_seconds_sum{model=\"m\"} 0.001",
-        "evaserve_time_to_first_byte_seconds_sum{model=\"m\"} 0.002",
+        "evaserve_time_to_first_byte_seconds_sum{model=\"m\",prompt_tokens=\"<1K\"} 0.002",
+        "evaserve_time_to_first_byte_seconds_sum{model=\"m\",prompt_tokens=\"<8K\"} 0.003",
         "evaserve_time_between_bytes_seconds_sum{model=\"m\"} 0.00015",
         "evaserve_output_bytes_total{model=\"m\"} 9"}) {
     EXPECT_THAT(page, HasSubstr(line));

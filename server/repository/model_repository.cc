@@ -1,9 +1,13 @@
 #include "server/repository/model_repository.h"
 
+#include <malloc.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/thread_pool.h"
+#include "server/repository/warm_up.h"
 
 namespace evaserve {
 namespace {
@@ -17,94 +21,212 @@ struct LoadedModel {
   std::unique_ptr<Engine> engine;
 };
 
-ModelStatus Loading(const std::string& name) {
-  ModelStatus status;
-  status.name = name;
-  status.state = ModelState::kLoading;
-  return status;
+std::string Title(std::string_view name, int64_t version) {
+  return absl::StrCat("model \"", std::string(name), "\" version ", version);
 }
 
 }  // namespace
 
+const char* Name(ModelState state) {
+  switch (state) {
+    case ModelState::kLoading:
+      return "LOADING";
+    case ModelState::kReady:
+      return "READY";
+    case ModelState::kUnloading:
+      return "UNLOADING";
+    case ModelState::kUnavailable:
+      return "UNAVAILABLE";
+  }
+  return "UNKNOWN";
+}
+
 absl::StatusOr<std::shared_ptr<Engine>> ModelRepository::MakeEngine(
-    const std::string& name, const std::filesystem::path& directory) const {
-  auto loaded = std::make_shared<LoadedModel>(options_.num_threads);
+    const ModelSource& source) const {
+  const ServingSettings& settings = source.settings;
+  auto loaded = std::make_shared<LoadedModel>(settings.num_threads);
   absl::StatusOr<std::unique_ptr<Model>> model =
-      options_.load_model(directory, options_.load, loaded->pool);
+      options_.load_model(source.directory, settings.load, loaded->pool);
   if (!model.ok()) return model.status();
-  loaded->observer = options_.make_observer(name);
-  EngineOptions engine = options_.engine;
-  engine.on_model_lost = [name, on_lost = options_.on_lost](const absl::Status& status) {
-    on_lost(name, status);
-  };
+  if (settings.warmup_tokens > 0) {
+    absl::Status status = WarmUp(**model, settings.warmup_tokens);
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("warm-up: ", std::string(status.message())));
+    }
+  }
+  loaded->observer = options_.make_observer(source.name, source.version);
+  EngineOptions engine = settings.engine;
+  engine.on_model_lost = [name = source.name, on_lost = options_.on_lost](
+                             const absl::Status& status) { on_lost(name, status); };
   loaded->engine = std::make_unique<Engine>(*std::move(model), engine, *loaded->observer);
   return std::shared_ptr<Engine>(loaded, loaded->engine.get());
 }
 
-absl::Status ModelRepository::Load(const std::string& name,
-                                   const std::filesystem::path& directory) {
-  if (absl::Status status = BeginLoading(name); !status.ok()) return status;
-  ModelStatus status = Loading(name);
-  options_.on_change(status);
-
-  absl::StatusOr<std::shared_ptr<Engine>> engine = MakeEngine(name, directory);
-  if (engine.ok()) {
-    status.state = ModelState::kReady;
-  } else {
-    status.state = ModelState::kUnavailable;
-    status.reason = std::string(engine.status().message());
-  }
-  EndLoading(status, engine.value_or(nullptr));
-  options_.on_change(status);
-  return engine.status();
+absl::Status ModelRepository::Load(const ModelSource& source) {
+  const absl::StatusOr<ModelStatus> begun = BeginLoading(source);
+  if (!begun.ok()) return begun.status();
+  options_.on_change(*begun);
+  absl::StatusOr<std::shared_ptr<Engine>> engine = MakeEngine(source);
+  absl::Status status = engine.status();
+  options_.on_change(EndLoading(source, std::move(engine)));
+  return status;
 }
 
-absl::Status ModelRepository::BeginLoading(const std::string& name) {
+absl::StatusOr<ModelStatus> ModelRepository::BeginLoading(const ModelSource& source) {
   absl::MutexLock lock(&mutex_);
-  const auto [found, is_new] = entries_.try_emplace(name);
-  Entry& entry = found->second;
-  if (!is_new && entry.status.state != ModelState::kUnavailable) {
-    return absl::AlreadyExistsError(absl::StrCat("there is a model \"", name, "\" already"));
+  Entry& entry = models_[source.name][source.version];
+  if (entry.is_loading || entry.status.state == ModelState::kUnloading) {
+    return absl::AlreadyExistsError(absl::StrCat(Title(source.name, source.version), " is ",
+                                                 entry.is_loading ? "loading" : "unloading",
+                                                 " already"));
   }
-  entry.status = Loading(name);
+  entry.is_loading = true;
+  if (entry.engine == nullptr) {
+    entry.status = {source.name, source.version, ModelState::kLoading, ""};
+  }
+  return entry.status;
+}
+
+ModelStatus ModelRepository::EndLoading(const ModelSource& source,
+                                        absl::StatusOr<std::shared_ptr<Engine>> engine) {
+  absl::MutexLock lock(&mutex_);
+  Entry& entry = models_[source.name][source.version];
+  entry.is_loading = false;
+  entry.status.reason = std::string(engine.status().message());
+  if (!engine.ok()) {
+    if (entry.engine == nullptr) entry.status.state = ModelState::kUnavailable;
+    return entry.status;
+  }
+  if (draining_) (*engine)->Drain();
+  if (entry.engine != nullptr) retired_.push_back({std::move(entry.engine), false, entry.status});
+  entry.status.state = ModelState::kReady;
+  entry.engine = *std::move(engine);
+  return entry.status;
+}
+
+absl::Status ModelRepository::Unload(const std::string& name, int64_t version) {
+  ModelStatus status;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = models_.find(name);
+    if (found == models_.end() || !found->second.contains(version)) {
+      return absl::NotFoundError(
+          absl::StrCat("no ", Title(name, version), "; there are: ", Names()));
+    }
+    Entry& entry = found->second[version];
+    if (entry.engine == nullptr || entry.is_loading) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(Title(name, version), " is not ready: ", Name(entry.status.state)));
+    }
+    entry.status.state = ModelState::kUnloading;
+    entry.status.reason.clear();
+    status = entry.status;
+    retired_.push_back({std::move(entry.engine), true, status});
+    entry.engine = nullptr;
+  }
+  options_.on_change(status);
   return absl::OkStatus();
 }
 
-void ModelRepository::EndLoading(const ModelStatus& status, std::shared_ptr<Engine> engine) {
-  absl::MutexLock lock(&mutex_);
-  if (draining_ && engine != nullptr) engine->Drain();
-  entries_[status.name] = {status, std::move(engine)};
+void ModelRepository::Fail(const std::string& name, const absl::Status& status) {
+  std::vector<ModelStatus> changed;
+  {
+    absl::MutexLock lock(&mutex_);
+    Versions& versions = models_[name];
+    if (versions.empty()) versions[1].status = {name, 1, ModelState::kUnavailable, ""};
+    for (auto& [version, entry] : versions) {
+      if (entry.status.reason == status.message()) continue;
+      entry.status.reason = std::string(status.message());
+      changed.push_back(entry.status);
+    }
+  }
+  for (const ModelStatus& one : changed) options_.on_change(one);
 }
 
-absl::StatusOr<std::shared_ptr<Engine>> ModelRepository::Find(std::string_view name) const {
+bool ModelRepository::Sweep() {
+  std::vector<Retired> done;
+  bool others = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto ended = std::partition(retired_.begin(), retired_.end(), [](const Retired& r) {
+      return r.engine.use_count() > 1 || !r.engine->WaitUntilIdle(Clock::now());
+    });
+    std::move(ended, retired_.end(), std::back_inserter(done));
+    retired_.erase(ended, retired_.end());
+    others = !retired_.empty();
+  }
+  if (done.empty()) return others;
+  for (Retired& one : done) {
+    one.engine.reset();
+    if (!one.was_unloaded) continue;
+    one.status.state = ModelState::kUnavailable;
+    one.status.reason = kUnloadedReason;
+    {
+      absl::MutexLock lock(&mutex_);
+      models_[one.status.name][one.status.version].status = one.status;
+    }
+    options_.on_change(one.status);
+  }
+  malloc_trim(0);  // a model's memory is the system's again
+  return others;
+}
+
+absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t version) const {
   absl::MutexLock lock(&mutex_);
-  if (name.empty() && entries_.size() > 1) {
+  if (name.empty() && models_.size() > 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("the model's name is empty and there are several models: ", Names()));
   }
-  const auto found = name.empty() ? entries_.begin() : entries_.find(name);
-  if (found == entries_.end()) {
+  const auto model = name.empty() ? models_.begin() : models_.find(name);
+  if (model == models_.end()) {
     return absl::NotFoundError(
         absl::StrCat("no model \"", std::string(name), "\"; there are: ", Names()));
   }
-  const Entry& entry = found->second;
-  switch (entry.status.state) {
-    case ModelState::kReady:
-      return entry.engine;
-    case ModelState::kLoading:
-      return absl::UnavailableError(absl::StrCat("model \"", found->first, "\" is loading"));
-    case ModelState::kUnavailable:
-      break;
+  const Versions& versions = model->second;
+  auto found = versions.find(version);
+  if (version == 0) {
+    // The highest that is ready, or else the highest.
+    found = std::prev(versions.end());
+    for (auto i = versions.begin(); i != versions.end(); ++i) {
+      if (i->second.engine != nullptr) found = i;
+    }
   }
-  return absl::UnavailableError(
-      absl::StrCat("model \"", found->first, "\" is unavailable: ", entry.status.reason));
+  if (found == versions.end()) {
+    std::string known;
+    for (const auto& [number, entry] : versions) {
+      absl::StrAppend(&known, known.empty() ? "" : ", ", number);
+    }
+    return absl::NotFoundError(absl::StrCat("model \"", model->first, "\" has no version ", version,
+                                            "; there are: ", known));
+  }
+  const Entry& entry = found->second;
+  if (entry.engine != nullptr) return ReadyModel{model->first, found->first, entry.engine};
+  const std::string title = Title(model->first, found->first);
+  if (entry.status.state != ModelState::kUnavailable) {
+    return absl::UnavailableError(absl::StrCat(
+        title, entry.status.state == ModelState::kLoading ? " is loading" : " is unloading"));
+  }
+  return absl::UnavailableError(absl::StrCat(title, " is unavailable: ", entry.status.reason));
 }
 
 std::vector<ModelStatus> ModelRepository::List() const {
   absl::MutexLock lock(&mutex_);
   std::vector<ModelStatus> list;
-  for (const auto& [name, entry] : entries_) list.push_back(entry.status);
+  for (const auto& [name, versions] : models_) {
+    for (const auto& [version, entry] : versions) list.push_back(entry.status);
+  }
   return list;
+}
+
+std::vector<ReadyModel> ModelRepository::Ready() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<ReadyModel> ready;
+  for (const auto& [name, versions] : models_) {
+    for (const auto& [version, entry] : versions) {
+      if (entry.engine != nullptr) ready.push_back({name, version, entry.engine});
+    }
+  }
+  return ready;
 }
 
 void ModelRepository::DrainAll() {
@@ -122,18 +244,17 @@ bool ModelRepository::WaitUntilIdle(TimePoint deadline) const {
 }
 
 std::vector<std::shared_ptr<Engine>> ModelRepository::Engines() const {
-  absl::MutexLock lock(&mutex_);
   std::vector<std::shared_ptr<Engine>> engines;
-  for (const auto& [name, entry] : entries_) {
-    if (entry.engine != nullptr) engines.push_back(entry.engine);
-  }
+  for (const ReadyModel& ready : Ready()) engines.push_back(ready.engine);
+  absl::MutexLock lock(&mutex_);
+  for (const Retired& retired : retired_) engines.push_back(retired.engine);
   return engines;
 }
 
 std::string ModelRepository::Names() const {
-  if (entries_.empty()) return "none";
+  if (models_.empty()) return "none";
   std::string names;
-  for (const auto& [name, entry] : entries_) {
+  for (const auto& [name, versions] : models_) {
     absl::StrAppend(&names, names.empty() ? "" : ", ", name);
   }
   return names;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <filesystem>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,32 +16,45 @@
 #include "models/model.h"
 #include "server/engine/engine.h"
 #include "server/engine/observer.h"
+#include "server/repository/model_source.h"
 
 namespace evaserve {
 
-enum class ModelState { kLoading, kReady, kUnavailable };
+enum class ModelState { kLoading, kReady, kUnloading, kUnavailable };
+
+// Of a model that is unavailable because it was asked to be.
+inline constexpr char kUnloadedReason[] = "unloaded";
+
+// "LOADING", "READY", ...
+const char* Name(ModelState state);
 
 struct ModelStatus {
   std::string name;
-  std::string version = "1";
+  int64_t version = 1;
   ModelState state = ModelState::kLoading;
-  std::string reason;  // why it is unavailable
+  // Why it is unavailable; of a model that is ready: why it could not be loaded anew, if so.
+  std::string reason;
 };
 
-// The models of a server by name, each with its engine. A model that fails to load keeps its
-// reason, and the others serve on.
+// A model that is ready.
+struct ReadyModel {
+  std::string name;
+  int64_t version = 1;
+  std::shared_ptr<Engine> engine;  // held as long as a request is in flight
+};
+
+// The models of a server by name and version, each with its engine. A model that fails to load
+// keeps its reason, and the others serve on. An engine that was replaced or unloaded ends what it
+// has in flight.
 //
 // Thread-safe.
 class ModelRepository {
  public:
   struct Options {
-    EngineOptions engine;
-    LoadOptions load;
-    // Threads for the kernels of each model.
-    int num_threads = 1;
     // Makes the listener of a model's engine, which lives as long as the engine.
-    std::function<std::unique_ptr<EngineObserver>(const std::string& model)> make_observer;
-    // Told of every change, on the thread that loads.
+    std::function<std::unique_ptr<EngineObserver>(const std::string& model, int64_t version)>
+        make_observer;
+    // Told of every change, on the thread that made it.
     std::function<void(const ModelStatus&)> on_change = [](const ModelStatus&) {};
     // Told, on the engine's thread, that a model's device is lost.
     std::function<void(const std::string& model, const absl::Status&)> on_lost =
@@ -57,17 +70,32 @@ class ModelRepository {
   // Ends what is in flight with Unavailable, once nobody else holds the engines.
   ~ModelRepository() = default;
 
-  // Loads a model on the calling thread; meanwhile it is listed as loading. A model that failed can
-  // be loaded again. Errors: AlreadyExists if it is loading or ready, else LoadModel()'s.
-  absl::Status Load(const std::string& name, const std::filesystem::path& directory);
+  // Loads a model on the calling thread; meanwhile it is listed as loading. One that is ready
+  // serves on until the new one takes its place, and for good if that fails. Errors: AlreadyExists
+  // if it is being loaded or unloaded, else LoadModel()'s.
+  absl::Status Load(const ModelSource& source);
 
-  // The engine of a model that is ready; an empty name means the only model there is. Errors:
-  // InvalidArgument for an empty name when there are several; NotFound for an unknown name, both
-  // listing the names; Unavailable, with the reason, for a model that is not ready.
-  absl::StatusOr<std::shared_ptr<Engine>> Find(std::string_view name) const;
+  // Takes no more requests for a version; Sweep() frees it. Errors: NotFound for one that is not
+  // known, FailedPrecondition for one that is not ready.
+  absl::Status Unload(const std::string& name, int64_t version);
 
-  // Sorted by name.
+  // Notes why a model could not even be tried. One that is ready serves on.
+  void Fail(const std::string& name, const absl::Status& status);
+
+  // Frees engines that were replaced or unloaded and have nothing in flight any more; true if there
+  // are others left. Call it now and then.
+  bool Sweep();
+
+  // A model that is ready. An empty name means the only model there is, version 0 the highest that
+  // is ready. Errors: InvalidArgument for an empty name when there are several; NotFound for an
+  // unknown name or version, both listing what there is; Unavailable, with the reason, for a model
+  // that is not ready.
+  absl::StatusOr<ReadyModel> Find(std::string_view name, int64_t version = 0) const;
+
+  // All that was ever loaded or tried, by name and version.
   std::vector<ModelStatus> List() const;
+  // The engines of all that is ready.
+  std::vector<ReadyModel> Ready() const;
 
   // Refuses new requests of all models from now on, also of those that are still loading.
   void DrainAll();
@@ -78,19 +106,27 @@ class ModelRepository {
  private:
   struct Entry {
     ModelStatus status;
-    std::shared_ptr<Engine> engine;  // of a model that is ready
+    bool is_loading = false;         // perhaps anew
+    std::shared_ptr<Engine> engine;  // if it is ready
   };
+  // Of what is not served any more; `unloaded` says which version that leaves without an engine.
+  struct Retired {
+    std::shared_ptr<Engine> engine;
+    bool was_unloaded = false;
+    ModelStatus status;
+  };
+  using Versions = std::map<int64_t, Entry>;
 
-  absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(const std::string& name,
-                                                     const std::filesystem::path& directory) const;
-  absl::Status BeginLoading(const std::string& name);
-  void EndLoading(const ModelStatus& status, std::shared_ptr<Engine> engine);
+  absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(const ModelSource& source) const;
+  absl::StatusOr<ModelStatus> BeginLoading(const ModelSource& source);
+  ModelStatus EndLoading(const ModelSource& source, absl::StatusOr<std::shared_ptr<Engine>> engine);
   std::vector<std::shared_ptr<Engine>> Engines() const;
   std::string Names() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   mutable absl::Mutex mutex_;
-  std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Versions, std::less<>> models_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Retired> retired_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

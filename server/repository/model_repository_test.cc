@@ -17,12 +17,18 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+// A model in a directory; what the tests count, no warm-up adds to.
+ModelSource Source(const std::string& name, const std::string& directory, int64_t version = 1) {
+  return {
+      .name = name, .version = version, .directory = directory, .settings = {.warmup_tokens = 0}};
+}
+
 // A repository whose directory "broken" fails to load, and all others are fake models.
 class ModelRepositoryTest : public ::testing::Test {
  protected:
   ModelRepository::Options FakeOptions() {
     ModelRepository::Options options;
-    options.make_observer = [](const std::string&) {
+    options.make_observer = [](const std::string&, int64_t) {
       return std::make_unique<RecordingObserver>();
     };
     options.on_change = [this](const ModelStatus& status) { changes_.push_back(status); };
@@ -39,22 +45,22 @@ class ModelRepositoryTest : public ::testing::Test {
 
 TEST_F(ModelRepositoryTest, FindsALoadedModelByName) {
   ModelRepository models(FakeOptions());
-  ASSERT_TRUE(models.Load("a", "good").ok());
-  ASSERT_TRUE(models.Load("b", "good").ok());
+  ASSERT_TRUE(models.Load(Source("a", "good")).ok());
+  ASSERT_TRUE(models.Load(Source("b", "good")).ok());
 
   ASSERT_TRUE(models.Find("a").ok());
-  EXPECT_EQ((*models.Find("a"))->info().architecture, "fake");
-  EXPECT_NE(*models.Find("a"), *models.Find("b"));
+  EXPECT_EQ(models.Find("a")->engine->info().architecture, "fake");
+  EXPECT_NE(models.Find("a")->engine, models.Find("b")->engine);
 }
 
 TEST_F(ModelRepositoryTest, AnEmptyNameMeansTheOnlyModel) {
   ModelRepository models(FakeOptions());
   EXPECT_TRUE(absl::IsNotFound(models.Find("").status()));
 
-  ASSERT_TRUE(models.Load("a", "good").ok());
+  ASSERT_TRUE(models.Load(Source("a", "good")).ok());
   EXPECT_TRUE(models.Find("").ok());
 
-  ASSERT_TRUE(models.Load("b", "good").ok());
+  ASSERT_TRUE(models.Load(Source("b", "good")).ok());
   const absl::Status status = models.Find("").status();
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("a, b"));
@@ -62,7 +68,7 @@ TEST_F(ModelRepositoryTest, AnEmptyNameMeansTheOnlyModel) {
 
 TEST_F(ModelRepositoryTest, AnUnknownNameIsNotFoundAndListsThoseThereAre) {
   ModelRepository models(FakeOptions());
-  ASSERT_TRUE(models.Load("a", "good").ok());
+  ASSERT_TRUE(models.Load(Source("a", "good")).ok());
 
   const absl::Status status = models.Find("x").status();
 
@@ -72,9 +78,9 @@ TEST_F(ModelRepositoryTest, AnUnknownNameIsNotFoundAndListsThoseThereAre) {
 
 TEST_F(ModelRepositoryTest, AModelThatFailsKeepsItsReasonAndTheOthersServeOn) {
   ModelRepository models(FakeOptions());
-  ASSERT_TRUE(models.Load("good", "good").ok());
+  ASSERT_TRUE(models.Load(Source("good", "good")).ok());
 
-  EXPECT_TRUE(absl::IsInvalidArgument(models.Load("bad", "broken")));
+  EXPECT_TRUE(absl::IsInvalidArgument(models.Load(Source("bad", "broken"))));
 
   const absl::Status status = models.Find("bad").status();
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
@@ -84,17 +90,101 @@ TEST_F(ModelRepositoryTest, AModelThatFailsKeepsItsReasonAndTheOthersServeOn) {
 
 TEST_F(ModelRepositoryTest, AModelThatFailedCanBeLoadedAgain) {
   ModelRepository models(FakeOptions());
-  EXPECT_FALSE(models.Load("a", "broken").ok());
+  EXPECT_FALSE(models.Load(Source("a", "broken")).ok());
 
-  EXPECT_TRUE(models.Load("a", "good").ok());
+  EXPECT_TRUE(models.Load(Source("a", "good")).ok());
   EXPECT_TRUE(models.Find("a").ok());
-  EXPECT_TRUE(absl::IsAlreadyExists(models.Load("a", "good")));
+}
+
+// Whether an engine with a request in flight goes on to its end.
+class ModelReplacementTest : public ModelRepositoryTest {
+ protected:
+  ModelReplacementTest() : models_(Options()) {
+    EXPECT_TRUE(models_.Load(Source("a", "good")).ok());
+    controls_[0]->Hold();
+    EXPECT_TRUE(models_.Find("a")->engine->Submit(GenerateRequest("a", 2, sink_)).ok());
+    controls_[0]->WaitUntilHeld();
+  }
+
+  ModelRepository::Options Options() {
+    ModelRepository::Options options = FakeOptions();
+    options.load_model = [this](const std::filesystem::path& directory, const LoadOptions&,
+                                WorkerPool&) -> absl::StatusOr<std::unique_ptr<Model>> {
+      if (directory == "broken") return absl::InvalidArgumentError("config.json is cut off");
+      auto model = std::make_unique<FakeModel>();
+      controls_.push_back(model->control());
+      return model;
+    };
+    return options;
+  }
+
+  // The request ends well, and nothing of its engine is left.
+  void ExpectGoodEnd() {
+    EXPECT_TRUE(models_.Sweep()) << "its engine is busy";
+    controls_[0]->Release();
+    EXPECT_TRUE(sink_->WaitUntilDone().status.ok());
+    while (models_.Sweep()) std::this_thread::yield();
+    EXPECT_EQ(controls_[0]->live_sequences(), 0);
+  }
+
+  std::shared_ptr<RecordingSink> sink_ = std::make_shared<RecordingSink>();
+  std::vector<std::shared_ptr<FakeModelControl>> controls_;  // of the models, as loaded
+  ModelRepository models_;
+};
+
+TEST_F(ModelReplacementTest, ANewModelTakesNewRequestsAndTheOldOneEndsItsOwn) {
+  ASSERT_TRUE(models_.Load(Source("a", "good")).ok());
+
+  auto next = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(models_.Find("a")->engine->Submit(GenerateRequest("a", 1, next)).ok());
+  EXPECT_TRUE(next->WaitUntilDone().status.ok());
+  EXPECT_EQ(controls_[1]->steps().size(), 1u);
+  ExpectGoodEnd();
+}
+
+TEST_F(ModelReplacementTest, AFailedLoadKeepsTheModelAndSaysWhy) {
+  EXPECT_FALSE(models_.Load(Source("a", "broken")).ok());
+
+  EXPECT_TRUE(models_.Find("a").ok());
+  EXPECT_EQ(models_.List().front().state, ModelState::kReady);
+  EXPECT_EQ(models_.List().front().reason, "config.json is cut off");
+  controls_[0]->Release();
+  EXPECT_TRUE(sink_->WaitUntilDone().status.ok());
+}
+
+TEST_F(ModelReplacementTest, AnUnloadedModelTakesNoMoreAndEndsWhatItHas) {
+  ASSERT_TRUE(models_.Unload("a", 1).ok());
+
+  EXPECT_EQ(models_.List().front().state, ModelState::kUnloading);
+  EXPECT_TRUE(absl::IsUnavailable(models_.Find("a").status()));
+  EXPECT_TRUE(absl::IsAlreadyExists(models_.Load(Source("a", "good"))));
+  EXPECT_TRUE(absl::IsFailedPrecondition(models_.Unload("a", 1)));
+  ExpectGoodEnd();
+  EXPECT_EQ(models_.List().front().state, ModelState::kUnavailable);
+  EXPECT_EQ(models_.List().front().reason, "unloaded");
+  EXPECT_TRUE(models_.Load(Source("a", "good")).ok());
+}
+
+TEST_F(ModelRepositoryTest, TheHighestVersionThatIsReadyAnswersForAll) {
+  ModelRepository models(FakeOptions());
+  ASSERT_TRUE(models.Load(Source("a", "good", 3)).ok());
+  ASSERT_TRUE(models.Load(Source("a", "good", 20)).ok());
+  EXPECT_FALSE(models.Load(Source("a", "broken", 100)).ok());
+
+  EXPECT_EQ(models.Find("a")->version, 20);
+  EXPECT_EQ(models.Find("a", 3)->version, 3);
+  EXPECT_TRUE(absl::IsUnavailable(models.Find("a", 100).status()));
+  const absl::Status unknown = models.Find("a", 4).status();
+  EXPECT_TRUE(absl::IsNotFound(unknown));
+  EXPECT_THAT(std::string(unknown.message()), HasSubstr("no version 4; there are: 3, 20, 100"));
+  ASSERT_TRUE(models.Unload("a", 20).ok());
+  EXPECT_EQ(models.Find("a")->version, 3);
 }
 
 TEST_F(ModelRepositoryTest, ListsAndReportsEveryState) {
   ModelRepository models(FakeOptions());
-  ASSERT_TRUE(models.Load("b", "good").ok());
-  EXPECT_FALSE(models.Load("a", "broken").ok());
+  ASSERT_TRUE(models.Load(Source("b", "good")).ok());
+  EXPECT_FALSE(models.Load(Source("a", "broken")).ok());
 
   const std::vector<ModelStatus> list = models.List();
   ASSERT_EQ(list.size(), 2u);
@@ -103,7 +193,7 @@ TEST_F(ModelRepositoryTest, ListsAndReportsEveryState) {
   EXPECT_EQ(list[0].reason, "config.json is cut off");
   EXPECT_EQ(list[1].name, "b");
   EXPECT_EQ(list[1].state, ModelState::kReady);
-  EXPECT_EQ(list[1].version, "1");
+  EXPECT_EQ(list[1].version, 1);
 
   std::vector<ModelState> states;
   for (const ModelStatus& change : changes_) states.push_back(change.state);
@@ -122,11 +212,11 @@ TEST_F(ModelRepositoryTest, AModelIsUnavailableWhileItLoads) {
     return std::make_unique<FakeModel>();
   };
   ModelRepository models(options);
-  std::thread loader([&] { EXPECT_TRUE(models.Load("a", "slow").ok()); });
+  std::thread loader([&] { EXPECT_TRUE(models.Load(Source("a", "slow")).ok()); });
   loading.WaitForNotification();
 
   EXPECT_TRUE(absl::IsUnavailable(models.Find("a").status()));
-  EXPECT_TRUE(absl::IsAlreadyExists(models.Load("a", "slow")));
+  EXPECT_TRUE(absl::IsAlreadyExists(models.Load(Source("a", "slow"))));
   models.DrainAll();
   go_on.Notify();
   loader.join();
@@ -134,7 +224,7 @@ TEST_F(ModelRepositoryTest, AModelIsUnavailableWhileItLoads) {
   ASSERT_TRUE(models.Find("a").ok());
   auto sink = std::make_shared<RecordingSink>();
   EXPECT_TRUE(
-      absl::IsUnavailable((*models.Find("a"))->Submit(GenerateRequest("a", 1, sink)).status()))
+      absl::IsUnavailable(models.Find("a")->engine->Submit(GenerateRequest("a", 1, sink)).status()))
       << "it has to be drained as the others are";
 }
 
@@ -148,15 +238,15 @@ TEST_F(ModelRepositoryTest, DrainsAllAndWaitsForAll) {
     return model;
   };
   ModelRepository models(options);
-  ASSERT_TRUE(models.Load("a", "good").ok());
+  ASSERT_TRUE(models.Load(Source("a", "good")).ok());
   auto sink = std::make_shared<RecordingSink>();
   control->Hold();
-  ASSERT_TRUE((*models.Find("a"))->Submit(GenerateRequest("a", 1, sink)).ok());
+  ASSERT_TRUE(models.Find("a")->engine->Submit(GenerateRequest("a", 1, sink)).ok());
 
   models.DrainAll();
 
-  EXPECT_TRUE(
-      absl::IsUnavailable((*models.Find("a"))->Submit(GenerateRequest("a", 1, sink)).status()));
+  EXPECT_TRUE(absl::IsUnavailable(
+      models.Find("a")->engine->Submit(GenerateRequest("a", 1, sink)).status()));
   EXPECT_FALSE(models.WaitUntilIdle(Clock::now()));
   control->Release();
   EXPECT_TRUE(models.WaitUntilIdle(TimePoint::max()));
@@ -168,7 +258,7 @@ TEST_F(ModelRepositoryTest, TheRealLoaderSaysWhatIsMissing) {
   options.load_model = LoadModel;
   ModelRepository models(options);
 
-  EXPECT_FALSE(models.Load("a", "no/such/directory").ok());
+  EXPECT_FALSE(models.Load(Source("a", "no/such/directory")).ok());
   EXPECT_THAT(models.List().front().reason, HasSubstr("no/such/directory"));
 }
 

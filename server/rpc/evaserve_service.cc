@@ -14,10 +14,11 @@
 namespace evaserve {
 namespace {
 
-std::unique_ptr<RequestScope> OpenScope(RequestLog& log, const char* method,
+std::unique_ptr<RequestScope> OpenScope(RequestLog& log, Caller caller, const char* method,
                                         const grpc::CallbackServerContext& context,
                                         const std::string& id, size_t input_bytes) {
-  auto scope = std::make_unique<RequestScope>(log, method, MethodKind::kInference);
+  auto scope =
+      std::make_unique<RequestScope>(log, std::move(caller), method, MethodKind::kInference);
   scope->SetId(RequestIdOf(context, id));
   scope->input_bytes = static_cast<int64_t>(input_bytes);
   return scope;
@@ -26,7 +27,7 @@ std::unique_ptr<RequestScope> OpenScope(RequestLog& log, const char* method,
 absl::StatusOr<GenerateReactor::Work> PrepareGenerate(const ModelRepository& models,
                                                       const v1::GenerateRequest& from,
                                                       RequestScope& scope) {
-  absl::StatusOr<FoundModel> model = FindModel(models, from.model());
+  absl::StatusOr<ReadyModel> model = FindModel(models, scope.caller(), from.model());
   if (!model.ok()) return model.status();
   scope.model = model->name;
   absl::StatusOr<Request> request =
@@ -40,7 +41,7 @@ absl::StatusOr<GenerateReactor::Work> PrepareGenerate(const ModelRepository& mod
 template <typename FromWire, typename Answer>
 absl::StatusOr<UnaryCall::Work> PrepareOne(const ModelRepository& models, const FromWire& from,
                                            TimePoint deadline, RequestScope& scope, Answer answer) {
-  absl::StatusOr<FoundModel> model = FindModel(models, from.model());
+  absl::StatusOr<ReadyModel> model = FindModel(models, scope.caller(), from.model());
   if (!model.ok()) return model.status();
   scope.model = model->name;
   absl::StatusOr<Request> request = MakeRequest(from, model->engine->tokenizer());
@@ -56,18 +57,6 @@ absl::StatusOr<UnaryCall::Work> PrepareOne(const ModelRepository& models, const 
   return work;
 }
 
-const char* ToWire(ModelState state) {
-  switch (state) {
-    case ModelState::kLoading:
-      return "LOADING";
-    case ModelState::kReady:
-      return "READY";
-    case ModelState::kUnavailable:
-      return "UNAVAILABLE";
-  }
-  return "UNAVAILABLE";
-}
-
 void FillInfo(const ModelInfo& info, v1::Model& model) {
   model.set_architecture(info.architecture);
   model.set_dtype(std::string(Name(info.dtype)));
@@ -78,15 +67,17 @@ void FillInfo(const ModelInfo& info, v1::Model& model) {
   model.set_embedding_size(static_cast<uint32_t>(info.hidden_size));
 }
 
-void FillModels(const ModelRepository& models, v1::ListModelsResponse& response) {
+void FillModels(const ModelRepository& models, const Caller& caller,
+                v1::ListModelsResponse& response) {
   for (const ModelStatus& status : models.List()) {
+    if (!caller.MayUse(status.name)) continue;
     v1::Model& model = *response.add_models();
     model.set_name(status.name);
-    model.set_version(status.version);
-    model.set_state(ToWire(status.state));
+    model.set_version(absl::StrCat(status.version));
+    model.set_state(Name(status.state));
     model.set_reason(status.reason);
-    const auto engine = models.Find(status.name);
-    if (engine.ok()) FillInfo((*engine)->info(), model);
+    const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
+    if (ready.ok()) FillInfo(ready->engine->info(), model);
   }
 }
 
@@ -94,8 +85,8 @@ void FillModels(const ModelRepository& models, v1::ListModelsResponse& response)
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* EvaserveService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  auto scope = OpenScope(log_, "Generate", *context, request->request_id(),
-                         static_cast<size_t>(InputBytes(*request)));
+  auto scope = OpenScope(log_, authorizer_.CallerOf(*context), "Generate", *context,
+                         request->request_id(), static_cast<size_t>(InputBytes(*request)));
   auto work = PrepareGenerate(models_, *request, *scope);
   return GenerateReactor::Start(*context, std::move(scope), std::move(work));
 }
@@ -103,7 +94,8 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* EvaserveService::Generate(
 grpc::ServerUnaryReactor* EvaserveService::Score(grpc::CallbackServerContext* context,
                                                  const v1::ScoreRequest* request,
                                                  v1::ScoreResponse* response) {
-  auto scope = OpenScope(log_, "Score", *context, request->request_id(), request->text().size());
+  auto scope = OpenScope(log_, authorizer_.CallerOf(*context), "Score", *context,
+                         request->request_id(), request->text().size());
   auto work = PrepareOne(models_, *request, DeadlineOf(*context), *scope,
                          [request, response](const Completion& completion) {
                            FillScore(completion, *request, *response);
@@ -114,7 +106,8 @@ grpc::ServerUnaryReactor* EvaserveService::Score(grpc::CallbackServerContext* co
 grpc::ServerUnaryReactor* EvaserveService::Embed(grpc::CallbackServerContext* context,
                                                  const v1::EmbedRequest* request,
                                                  v1::EmbedResponse* response) {
-  auto scope = OpenScope(log_, "Embed", *context, request->request_id(), request->text().size());
+  auto scope = OpenScope(log_, authorizer_.CallerOf(*context), "Embed", *context,
+                         request->request_id(), request->text().size());
   auto work = PrepareOne(
       models_, *request, DeadlineOf(*context), *scope,
       [response](const Completion& completion) { FillEmbedding(completion, *response); });
@@ -124,9 +117,9 @@ grpc::ServerUnaryReactor* EvaserveService::Embed(grpc::CallbackServerContext* co
 grpc::ServerUnaryReactor* EvaserveService::ListModels(grpc::CallbackServerContext* context,
                                                       const v1::ListModelsRequest* request,
                                                       v1::ListModelsResponse* response) {
-  RequestScope scope(log_, "ListModels", MethodKind::kQuestion);
+  RequestScope scope(log_, authorizer_.CallerOf(*context), "ListModels", MethodKind::kQuestion);
   scope.SetId(RequestIdOf(*context, ""));
-  FillModels(models_, *response);
+  FillModels(models_, scope.caller(), *response);
   scope.status = absl::OkStatus();
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);

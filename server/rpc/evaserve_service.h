@@ -2,6 +2,7 @@
 
 #include "evaserve/v1/inference.grpc.pb.h"
 #include "server/repository/model_repository.h"
+#include "server/rpc/authorizer.h"
 #include "server/rpc/request_log.h"
 
 namespace evaserve {
@@ -9,8 +10,9 @@ namespace evaserve {
 // evaserve.v1.Inference: docs/api.md. Thread-safe; never blocks.
 class EvaserveService final : public v1::Inference::CallbackService {
  public:
-  // Both must outlive the server.
-  EvaserveService(ModelRepository& models, RequestLog& log) : models_(models), log_(log) {}
+  // All must outlive the server.
+  EvaserveService(ModelRepository& models, RequestLog& log, const Authorizer& authorizer)
+      : models_(models), log_(log), authorizer_(authorizer) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -27,6 +29,7 @@ class EvaserveService final : public v1::Inference::CallbackService {
  private:
   ModelRepository& models_;
   RequestLog& log_;
+  const Authorizer& authorizer_;
 };
 
 }  // namespace evaserve

@@ -1,7 +1,6 @@
 #include "server/rpc/find_model.h"
 
-#include <utility>
-#include <vector>
+#include <cstdint>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -10,27 +9,27 @@ namespace evaserve {
 
 namespace {
 
-absl::Status CheckVersion(const std::string& model, const std::string& version) {
-  if (version.empty() || version == kModelVersion) return absl::OkStatus();
+// 0 for an empty one.
+absl::StatusOr<int64_t> ParseVersion(const std::string& version) {
   int64_t number = 0;
-  if (!absl::SimpleAtoi(version, &number)) {
-    return absl::InvalidArgumentError(absl::StrCat("model_version: got '", version.substr(0, 64),
-                                                   "', allowed is an integer or nothing"));
-  }
-  return absl::NotFoundError(
-      absl::StrCat("model '", model, "' has no version ", version, ", there is: ", kModelVersion));
+  if (version.empty() || (absl::SimpleAtoi(version, &number) && number > 0)) return number;
+  return absl::InvalidArgumentError(absl::StrCat("model_version: got '", version.substr(0, 64),
+                                                 "', allowed is a number from 1 on, or nothing"));
 }
 
 }  // namespace
 
-absl::StatusOr<FoundModel> FindModel(const ModelRepository& models, const std::string& name,
-                                     const std::string& version) {
-  absl::StatusOr<std::shared_ptr<Engine>> engine = models.Find(name);
-  if (!engine.ok()) return engine.status();
-  FoundModel found{name, *std::move(engine)};
-  // Found without a name: there is only one.
-  if (name.empty()) found.name = models.List().front().name;
-  if (absl::Status status = CheckVersion(found.name, version); !status.ok()) return status;
+absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller& caller,
+                                     const std::string& name, const std::string& version) {
+  if (absl::Status status = name.empty() ? caller.CheckKnown() : caller.CheckModel(name);
+      !status.ok()) {
+    return status;
+  }
+  const absl::StatusOr<int64_t> number = ParseVersion(version);
+  if (!number.ok()) return number.status();
+  absl::StatusOr<ReadyModel> found = models.Find(name, *number);
+  if (!found.ok()) return found.status();
+  if (absl::Status status = caller.CheckModel(found->name); !status.ok()) return status;
   return found;
 }
 

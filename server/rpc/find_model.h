@@ -1,24 +1,17 @@
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "server/repository/model_repository.h"
+#include "server/rpc/caller.h"
 
 namespace evaserve {
 
-// The version of every model; there are no others.
-inline constexpr char kModelVersion[] = "1";
-
-struct FoundModel {
-  std::string name;
-  std::shared_ptr<Engine> engine;
-};
-
-// ModelRepository::Find(), and what an empty `name` stands for. Also: InvalidArgument unless
-// `version` is empty or an integer, NotFound unless it is kModelVersion.
-absl::StatusOr<FoundModel> FindModel(const ModelRepository& models, const std::string& name,
-                                     const std::string& version = "");
+// ModelRepository::Find(); an empty version means the highest that is ready. Also: PermissionDenied
+// if `caller` may not use the model, whether there is one or not; InvalidArgument unless `version`
+// is empty or a number from 1 on.
+absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller& caller,
+                                     const std::string& name, const std::string& version = "");
 
 }  // namespace evaserve

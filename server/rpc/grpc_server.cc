@@ -8,18 +8,25 @@
 #include <spdlog/spdlog.h>
 
 #include <mutex>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "server/rpc/evaserve_service.h"
 #include "server/rpc/open_inference_service.h"
+#include "server/rpc/server_credentials.h"
 
 namespace evaserve {
 namespace {
 
+spdlog::level::level_enum LevelOf(const gpr_log_func_args& args) {
+  if (args.severity != GPR_LOG_SEVERITY_ERROR) return spdlog::level::debug;
+  // What a client did wrong is no fault of the server.
+  const bool is_handshake = std::string_view(args.message).starts_with("Handshake failed");
+  return is_handshake ? spdlog::level::info : spdlog::level::err;
+}
+
 void LogFromGrpc(gpr_log_func_args* args) {
-  const auto level =
-      args->severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::err : spdlog::level::debug;
-  spdlog::log(level, "grpc: {}", args->message);
+  spdlog::log(LevelOf(*args), "grpc: {}", args->message);
 }
 
 // gRPC keeps these per process, for all servers built afterwards.
@@ -40,6 +47,7 @@ void SetOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) 
   };
   // Otherwise a second server on the same port would silently take half of the connections.
   set(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  set(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
   set(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
   set(GRPC_ARG_KEEPALIVE_TIME_MS, options.keepalive_time.count());
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, options.keepalive_timeout.count());
@@ -60,18 +68,18 @@ GrpcServer::GrpcServer() = default;
 GrpcServer::~GrpcServer() { Shutdown(Clock::now()); }
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
-                                                              ModelRepository& models,
-                                                              const ServingState& state,
-                                                              RequestLog& log) {
+                                                              const ServiceParts& parts) {
   SetUpGrpc();
   std::unique_ptr<GrpcServer> self(new GrpcServer);
-  self->services_.reset(new Services{.evaserve{models, log},
-                                     .open_inference{models, log, state, options.server_version}});
+  self->services_.reset(
+      new Services{.evaserve{parts.models, parts.log, *options.authorizer},
+                   .open_inference{parts, *options.authorizer, options.server_version}});
+  self->credentials_ = MakeServerCredentials(options.tls, *options.authorizer, parts.log);
   grpc::ServerBuilder builder;
   SetOptions(options, builder);
   builder.RegisterService(&self->services_->evaserve);
   builder.RegisterService(&self->services_->open_inference);
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &self->port_);
+  builder.AddListeningPort(options.address, self->credentials_, &self->port_);
   self->server_ = builder.BuildAndStart();
   if (self->server_ == nullptr || self->port_ == 0) {
     return absl::UnavailableError(

@@ -6,21 +6,27 @@
 
 #include "absl/status/statusor.h"
 #include "server/engine/request.h"
-#include "server/repository/model_repository.h"
-#include "server/rpc/request_log.h"
-#include "server/rpc/serving_state.h"
+#include "server/rpc/authorizer.h"
+#include "server/rpc/service_parts.h"
+#include "server/rpc/tls_certificates.h"
 
 namespace grpc {
 class Server;
-}
+class ServerCredentials;
+}  // namespace grpc
 
 namespace evaserve {
 
 struct GrpcServerOptions {
   std::string address = "0.0.0.0:8001";  // HOST:PORT; port 0 takes a free one
   std::string server_version;            // as ServerMetadata tells it
+  // Who may connect, and call. Both must outlive the server.
+  const TlsCertificates* tls = nullptr;    // null: connections are not encrypted
+  const Authorizer* authorizer = nullptr;  // required
   // A larger message is refused with RESOURCE_EXHAUSTED. gRPC's own limit for receiving is 4 MiB.
   int max_message_bytes = 64 << 20;
+  // Metadata of one call; more is refused with RESOURCE_EXHAUSTED.
+  int max_metadata_bytes = 16 << 10;
   // Streams that one connection may have open at a time.
   int max_concurrent_streams = 4096;
   // After this long without traffic a connection is probed, and closed unless the other side
@@ -36,12 +42,10 @@ struct GrpcServerOptions {
 // as NOT_SERVING. Thread-safe.
 class GrpcServer {
  public:
-  // Listens at once. All references must outlive this. Errors: Unavailable if the address cannot be
-  // listened on.
+  // Listens at once. What `parts` refers to must outlive this. Errors: Unavailable if the address
+  // cannot be listened on.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options,
-                                                           ModelRepository& models,
-                                                           const ServingState& state,
-                                                           RequestLog& log);
+                                                           const ServiceParts& parts);
   ~GrpcServer();  // as Shutdown(Clock::now())
 
   int port() const { return port_; }
@@ -62,7 +66,8 @@ class GrpcServer {
 
   GrpcServer();
 
-  std::unique_ptr<Services> services_;  // outlives server_
+  std::unique_ptr<Services> services_;                    // outlives server_
+  std::shared_ptr<grpc::ServerCredentials> credentials_;  // outlives server_
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };

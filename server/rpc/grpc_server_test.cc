@@ -19,16 +19,17 @@ using ::testing::HasSubstr;
 class GrpcServerTest : public ::testing::Test {
  protected:
   GrpcServerTest() {
-    auto server = GrpcServer::Start(Options(), models_, state_, log_);
+    auto server = GrpcServer::Start(Options(), {models_, control_, statistics_, state_, log_});
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     health_ = Health::NewStub(grpc::CreateChannel(absl::StrCat("127.0.0.1:", server_->port()),
                                                   grpc::InsecureChannelCredentials()));
   }
 
-  static GrpcServerOptions Options() {
+  GrpcServerOptions Options() const {
     GrpcServerOptions options;
     options.address = "127.0.0.1:0";
+    options.authorizer = &authorizer_;
     return options;
   }
 
@@ -45,7 +46,10 @@ class GrpcServerTest : public ::testing::Test {
   Metrics metrics_{"test"};
   RequestLog log_{metrics_};
   ServingState state_;
+  Authorizer authorizer_;
   ModelRepository models_{ModelRepository::Options()};
+  RepositoryControl control_{RepositoryControl::Options(), models_};
+  InferenceStatistics statistics_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<Health::Stub> health_;
 };
@@ -132,7 +136,8 @@ TEST_F(GrpcServerTest, APortInUseIsAnError) {
   GrpcServerOptions options = Options();
   options.address = absl::StrCat("127.0.0.1:", server_->port());
 
-  const absl::Status status = GrpcServer::Start(options, models_, state_, log_).status();
+  const absl::Status status =
+      GrpcServer::Start(options, {models_, control_, statistics_, state_, log_}).status();
 
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr(options.address));
@@ -142,7 +147,8 @@ TEST_F(GrpcServerTest, NonsenseForAnAddressIsAnError) {
   GrpcServerOptions options = Options();
   options.address = "nonsense";
 
-  const absl::Status status = GrpcServer::Start(options, models_, state_, log_).status();
+  const absl::Status status =
+      GrpcServer::Start(options, {models_, control_, statistics_, state_, log_}).status();
 
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
 }

@@ -1,13 +1,40 @@
 #include "server/rpc/grpc_status.h"
 
+#include <string>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
 namespace evaserve {
+namespace {
+
+// About the time that a short answer takes, so that a place has become free.
+constexpr int kRetryMs = 250;
+constexpr size_t kMaxMessage = 1000;
+
+// For the trailer grpc-status-details-bin.
+std::string RetryDetails(const absl::Status& status, const std::string& message) {
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_nanos(kRetryMs * 1'000'000);
+  google::rpc::Status details;
+  details.set_code(status.raw_code());
+  details.set_message(message);
+  details.add_details()->PackFrom(retry);
+  return details.SerializeAsString();
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  const auto code = static_cast<grpc::StatusCode>(status.raw_code());
+  const std::string message(status.message().substr(0, kMaxMessage));
+  if (!absl::IsResourceExhausted(status)) return {code, message};
+  return {code, message, RetryDetails(status, message)};
+}
 
 void AddRetryPushback(const absl::Status& status, grpc::ServerContextBase& context) {
-  // About the time that a short answer takes, so that a place has become free.
-  constexpr char kPushbackMs[] = "250";
-  if (absl::IsResourceExhausted(status)) {
-    context.AddTrailingMetadata("grpc-retry-pushback-ms", kPushbackMs);
-  }
+  if (!absl::IsResourceExhausted(status)) return;
+  context.AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(kRetryMs));
 }
 
 }  // namespace evaserve

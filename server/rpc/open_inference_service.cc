@@ -1,14 +1,16 @@
 #include "server/rpc/open_inference_service.h"
 
-#include <initializer_list>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "models/io/json_file.h"
 #include "server/rpc/call_info.h"
 #include "server/rpc/find_model.h"
 #include "server/rpc/grpc_status.h"
 #include "server/rpc/infer_codec.h"
 #include "server/rpc/infer_plan.h"
+#include "server/rpc/log_settings.h"
+#include "server/rpc/model_answers.h"
 #include "server/rpc/stream_infer_reactor.h"
 #include "server/rpc/unary_call.h"
 
@@ -17,39 +19,38 @@ namespace {
 
 using inference::ModelInferRequest;
 using inference::ModelInferResponse;
-using inference::ModelMetadataResponse;
 
-void FillTensor(const char* name, const char* datatype, std::initializer_list<int64_t> shape,
-                ModelMetadataResponse::TensorMetadata& tensor) {
-  tensor.set_name(name);
-  tensor.set_datatype(datatype);
-  tensor.mutable_shape()->Add(shape.begin(), shape.end());
+constexpr char kNoTracing[] = "there are no trace files here; request ids are in the log";
+constexpr char kNoSharedMemory[] = "tensors come in messages here, not in shared memory";
+
+// Keys of serving.json that a load asks for instead of the file's.
+absl::StatusOr<nlohmann::json> ReadLoadParameters(
+    const inference::RepositoryModelLoadRequest& request) {
+  nlohmann::json changes = nlohmann::json::object();
+  for (const auto& [name, value] : request.parameters()) {
+    if (name != "config") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("parameters: got '", name.substr(0, 64),
+                       "', allowed is config; files are read from the repository only"));
+    }
+    absl::StatusOr<nlohmann::json> json = ParseJsonObject(value.string_param(), "config");
+    if (!json.ok()) return json.status();
+    changes = *std::move(json);
+  }
+  return changes;
 }
 
-void FillMetadata(const FoundModel& model, ModelMetadataResponse& response) {
-  const ModelInfo& info = model.engine->info();
-  response.set_name(model.name);
-  response.add_versions(std::string(kModelVersion));
-  response.set_platform(absl::StrCat(info.architecture, "_safetensors"));
-  FillTensor(kTextInput, "BYTES", {-1}, *response.add_inputs());
-  FillTensor("text_output", "BYTES", {-1}, *response.add_outputs());
-  FillTensor("log_likelihood", "FP64", {-1}, *response.add_outputs());
-  FillTensor("bits_per_byte", "FP64", {-1}, *response.add_outputs());
-  FillTensor("embedding", "FP32", {-1, info.hidden_size}, *response.add_outputs());
-
-  auto& properties = *response.mutable_properties();
-  properties["dtype"] = std::string(Name(info.dtype));
-  properties["parameters"] = absl::StrCat(info.num_parameters);
-  properties["max_seq_len"] = absl::StrCat(info.max_seq_len);
-  properties["window"] = absl::StrCat(info.window);
-  properties["chunk"] = absl::StrCat(info.chunk);
+absl::Status CheckRepositoryName(const std::string& name) {
+  if (name.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("repository_name: got '", name.substr(0, 64),
+                                                 "', allowed is nothing: there is only one"));
 }
 
 absl::StatusOr<UnaryCall::Work> PrepareInfer(const ModelRepository& models,
                                              const ModelInferRequest& request, TimePoint deadline,
                                              ModelInferResponse& response, RequestScope& scope) {
-  absl::StatusOr<FoundModel> model =
-      FindModel(models, request.model_name(), request.model_version());
+  absl::StatusOr<ReadyModel> model =
+      FindModel(models, scope.caller(), request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   scope.model = model->name;
   absl::StatusOr<InferPlan> plan =
@@ -58,7 +59,7 @@ absl::StatusOr<UnaryCall::Work> PrepareInfer(const ModelRepository& models,
   scope.input_bytes = plan->input_bytes();
 
   response.set_model_name(model->name);
-  response.set_model_version(kModelVersion);
+  response.set_model_version(absl::StrCat(model->version));
   response.set_id(request.id());
   UnaryCall::Work work{.engine = model->engine, .requests = std::move(plan->requests)};
   for (Request& one : work.requests) one.id = scope.id();
@@ -73,7 +74,7 @@ absl::StatusOr<UnaryCall::Work> PrepareInfer(const ModelRepository& models,
 grpc::ServerUnaryReactor* OpenInferenceService::Answer(grpc::CallbackServerContext& context,
                                                        const char* method,
                                                        const absl::Status& status) {
-  RequestScope scope(log_, method, MethodKind::kQuestion);
+  RequestScope scope(log_, authorizer_.CallerOf(context), method, MethodKind::kQuestion);
   scope.SetId(RequestIdOf(context, ""));
   scope.status = status;
   grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
@@ -98,11 +99,13 @@ grpc::ServerUnaryReactor* OpenInferenceService::ServerReady(
 grpc::ServerUnaryReactor* OpenInferenceService::ModelReady(
     grpc::CallbackServerContext* context, const inference::ModelReadyRequest* request,
     inference::ModelReadyResponse* response) {
-  const absl::Status found = FindModel(models_, request->name(), request->version()).status();
+  const absl::Status found =
+      FindModel(models_, authorizer_.CallerOf(*context), request->name(), request->version())
+          .status();
   response->set_ready(found.ok() && state_.Check().ok());
   // "No" is an answer, also for a model that does not exist, as Triton's clients expect.
-  const bool is_bad_question = absl::IsInvalidArgument(found);
-  return Answer(*context, "ModelReady", is_bad_question ? found : absl::OkStatus());
+  const bool is_answer = absl::IsNotFound(found) || absl::IsUnavailable(found);
+  return Answer(*context, "ModelReady", is_answer ? absl::OkStatus() : found);
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ServerMetadata(
@@ -111,22 +114,27 @@ grpc::ServerUnaryReactor* OpenInferenceService::ServerMetadata(
   response->set_name("evaserve");
   response->set_version(server_version_);
   response->add_extensions("binary_tensor_data");
-  response->add_extensions("parameters");
+  for (const char* extension : {"parameters", "model_repository", "model_configuration",
+                                "statistics", "schedule_policy", "logging"}) {
+    response->add_extensions(extension);
+  }
   return Answer(*context, "ServerMetadata", absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ModelMetadata(
     grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
     inference::ModelMetadataResponse* response) {
-  const absl::StatusOr<FoundModel> model = FindModel(models_, request->name(), request->version());
-  if (model.ok()) FillMetadata(*model, *response);
+  const absl::StatusOr<ReadyModel> model =
+      FindModel(models_, authorizer_.CallerOf(*context), request->name(), request->version());
+  if (model.ok()) FillMetadata(models_, *model, *response);
   return Answer(*context, "ModelMetadata", model.status());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerContext* context,
                                                            const ModelInferRequest* request,
                                                            ModelInferResponse* response) {
-  auto scope = std::make_unique<RequestScope>(log_, "ModelInfer", MethodKind::kInference);
+  auto scope = std::make_unique<RequestScope>(log_, authorizer_.CallerOf(*context), "ModelInfer",
+                                              MethodKind::kInference);
   scope->SetId(RequestIdOf(*context, request->id()));
   auto work = PrepareInfer(models_, *request, DeadlineOf(*context), *response, *scope);
   return UnaryCall::Start(*context, std::move(scope), std::move(work));
@@ -134,7 +142,145 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerC
 
 grpc::ServerBidiReactor<ModelInferRequest, inference::ModelStreamInferResponse>*
 OpenInferenceService::ModelStreamInfer(grpc::CallbackServerContext* context) {
-  return StreamInferReactor::Start(*context, models_, log_);
+  return StreamInferReactor::Start(*context, models_, log_, authorizer_);
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::ModelConfig(
+    grpc::CallbackServerContext* context, const inference::ModelConfigRequest* request,
+    inference::ModelConfigResponse* response) {
+  const absl::StatusOr<ReadyModel> model =
+      FindModel(models_, authorizer_.CallerOf(*context), request->name(), request->version());
+  if (model.ok()) FillConfig(*model, *response->mutable_config());
+  return Answer(*context, "ModelConfig", model.status());
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::ModelStatistics(
+    grpc::CallbackServerContext* context, const inference::ModelStatisticsRequest* request,
+    inference::ModelStatisticsResponse* response) {
+  const Caller caller = authorizer_.CallerOf(*context);
+  if (!request->name().empty()) {
+    absl::Status known = FindModel(models_, caller, request->name(), request->version()).status();
+    if (!known.ok()) return Answer(*context, "ModelStatistics", known);
+  }
+  for (const ReadyModel& model : models_.Ready()) {
+    const bool is_asked =
+        (request->name().empty() || request->name() == model.name) &&
+        (request->version().empty() || request->version() == absl::StrCat(model.version));
+    if (!is_asked || !caller.MayUse(model.name)) continue;
+    FillStatistics(model, statistics_.Of(model.name, model.version), *response->add_model_stats());
+  }
+  return Answer(*context, "ModelStatistics", absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::RepositoryIndex(
+    grpc::CallbackServerContext* context, const inference::RepositoryIndexRequest* request,
+    inference::RepositoryIndexResponse* response) {
+  const absl::Status status = CheckRepositoryName(request->repository_name());
+  if (!status.ok()) return Answer(*context, "RepositoryIndex", status);
+  const Caller caller = authorizer_.CallerOf(*context);
+  for (const ModelStatus& model : control_.Index()) {
+    if (request->ready() && model.state != ModelState::kReady) continue;
+    if (!caller.MayUse(model.name)) continue;
+    auto& entry = *response->add_models();
+    entry.set_name(model.name);
+    if (model.version > 0) entry.set_version(absl::StrCat(model.version));
+    entry.set_state(Name(model.state));
+    entry.set_reason(model.reason);
+  }
+  return Answer(*context, "RepositoryIndex", absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::AnswerLater(
+    grpc::CallbackServerContext& context, const char* method, const std::string& model,
+    absl::FunctionRef<void(const RepositoryControl::Done& done)> begin) {
+  auto scope = std::make_shared<RequestScope>(log_, authorizer_.CallerOf(context), method,
+                                              MethodKind::kInference);
+  scope->SetId(RequestIdOf(context, ""));
+  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
+  begin([this, scope, model, reactor](const absl::Status& status) {
+    if (models_.Find(model).ok()) scope->model = model;
+    scope->status = status;
+    reactor->Finish(ToGrpcStatus(status));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelLoad(
+    grpc::CallbackServerContext* context, const inference::RepositoryModelLoadRequest* request,
+    inference::RepositoryModelLoadResponse* response) {
+  absl::Status status = CheckRepositoryName(request->repository_name());
+  const absl::StatusOr<nlohmann::json> changes = ReadLoadParameters(*request);
+  if (status.ok()) status = changes.status();
+  return AnswerLater(*context, "RepositoryModelLoad", request->model_name(),
+                     [&](const RepositoryControl::Done& done) {
+                       if (!status.ok()) return done(status);
+                       control_.Load(request->model_name(), *changes, done);
+                     });
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelUnload(
+    grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
+    inference::RepositoryModelUnloadResponse* response) {
+  const absl::Status status = CheckRepositoryName(request->repository_name());
+  return AnswerLater(*context, "RepositoryModelUnload", request->model_name(),
+                     [&](const RepositoryControl::Done& done) {
+                       if (!status.ok()) return done(status);
+                       control_.Unload(request->model_name(), done);
+                     });
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::LogSettings(
+    grpc::CallbackServerContext* context, const inference::LogSettingsRequest* request,
+    inference::LogSettingsResponse* response) {
+  const absl::Status status = ApplyLogSettings(*request);
+  if (status.ok()) FillLogSettings(*response);
+  return Answer(*context, "LogSettings", status);
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::TraceSetting(
+    grpc::CallbackServerContext* context, const inference::TraceSettingRequest* request,
+    inference::TraceSettingResponse* response) {
+  return Answer(*context, "TraceSetting", absl::UnimplementedError(kNoTracing));
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::SystemSharedMemoryStatus(
+    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest* request,
+    inference::SystemSharedMemoryStatusResponse* response) {
+  return Answer(*context, "SystemSharedMemoryStatus", absl::UnimplementedError(kNoSharedMemory));
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::SystemSharedMemoryRegister(
+    grpc::CallbackServerContext* context,
+    const inference::SystemSharedMemoryRegisterRequest* request,
+    inference::SystemSharedMemoryRegisterResponse* response) {
+  return Answer(*context, "SystemSharedMemoryRegister", absl::UnimplementedError(kNoSharedMemory));
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::SystemSharedMemoryUnregister(
+    grpc::CallbackServerContext* context,
+    const inference::SystemSharedMemoryUnregisterRequest* request,
+    inference::SystemSharedMemoryUnregisterResponse* response) {
+  return Answer(*context, "SystemSharedMemoryUnregister",
+                absl::UnimplementedError(kNoSharedMemory));
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::CudaSharedMemoryStatus(
+    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryStatusRequest* request,
+    inference::CudaSharedMemoryStatusResponse* response) {
+  return Answer(*context, "CudaSharedMemoryStatus", absl::UnimplementedError(kNoSharedMemory));
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::CudaSharedMemoryRegister(
+    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryRegisterRequest* request,
+    inference::CudaSharedMemoryRegisterResponse* response) {
+  return Answer(*context, "CudaSharedMemoryRegister", absl::UnimplementedError(kNoSharedMemory));
+}
+
+grpc::ServerUnaryReactor* OpenInferenceService::CudaSharedMemoryUnregister(
+    grpc::CallbackServerContext* context,
+    const inference::CudaSharedMemoryUnregisterRequest* request,
+    inference::CudaSharedMemoryUnregisterResponse* response) {
+  return Answer(*context, "CudaSharedMemoryUnregister", absl::UnimplementedError(kNoSharedMemory));
 }
 
 }  // namespace evaserve

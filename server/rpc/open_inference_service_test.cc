@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "server/rpc/infer_test_util.h"
 #include "server/testing/fake_model_server.h"
 
@@ -123,6 +125,13 @@ TEST(ModelInferTest, OverloadComesWithAHintWhenToRetry) {
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+  google::rpc::Status details;
+  google::rpc::RetryInfo retry;
+  ASSERT_TRUE(details.ParseFromString(status.error_details()));
+  EXPECT_EQ(details.code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  ASSERT_EQ(details.details_size(), 1);
+  ASSERT_TRUE(details.details(0).UnpackTo(&retry));
+  EXPECT_EQ(retry.retry_delay().nanos(), 250'000'000);
   EXPECT_TRUE(server.WaitForMetric("evaserve_running_sequences{model=\"fake\"}", 0));
   EXPECT_TRUE(Infer(server, InferRequest({"ab"})).status.ok());
 }
@@ -178,7 +187,7 @@ TEST(ModelInferTest, RefusesVersionsThatThereAreNot) {
   EXPECT_EQ(not_a_number.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(not_a_number.error_message(), HasSubstr("model_version: got 'two'"));
   EXPECT_EQ(not_there.error_code(), grpc::StatusCode::NOT_FOUND);
-  EXPECT_THAT(not_there.error_message(), HasSubstr("has no version 2, there is: 1"));
+  EXPECT_THAT(not_there.error_message(), HasSubstr("has no version 2; there are: 1"));
   EXPECT_TRUE(there.ok()) << there.error_message();
 }
 

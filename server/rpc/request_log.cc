@@ -46,8 +46,8 @@ int64_t RequestLog::in_flight() const {
   return in_flight_;
 }
 
-RequestScope::RequestScope(RequestLog& log, const char* method, MethodKind kind)
-    : log_(log), method_(method), kind_(kind) {
+RequestScope::RequestScope(RequestLog& log, Caller caller, const char* method, MethodKind kind)
+    : log_(log), caller_(std::move(caller)), method_(method), kind_(kind) {
   log_.metrics_.OnRequestStart();
   absl::MutexLock lock(&log_.mutex_);
   ++log_.in_flight_;
@@ -81,6 +81,7 @@ void RequestScope::Report() const {
   const spdlog::level::level_enum level = LogLevel(kind_, status);
   if (!spdlog::should_log(level)) return;
   nlohmann::ordered_json fields{{"id", id_.substr(0, kMaxLoggedId)},
+                                {"client", caller_.name().substr(0, kMaxLoggedId)},
                                 {"model", model},
                                 {"method", method_},
                                 {"code", code},

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "server/engine/request.h"
+#include "server/rpc/caller.h"
 
 namespace evaserve {
 
@@ -46,7 +47,7 @@ enum class MethodKind {
 class RequestScope {
  public:
   // `method` is a literal.
-  RequestScope(RequestLog& log, const char* method, MethodKind kind);
+  RequestScope(RequestLog& log, Caller caller, const char* method, MethodKind kind);
   ~RequestScope();
 
   RequestScope(const RequestScope&) = delete;
@@ -55,6 +56,7 @@ class RequestScope {
   // Takes `id`, or makes one up if it is empty.
   void SetId(std::string id);
   const std::string& id() const { return id_; }
+  const Caller& caller() const { return caller_; }
 
   // Adds what the engine tells about one of the request's sequences: its usage, and the longest of
   // the waits.
@@ -69,6 +71,7 @@ class RequestScope {
   void Report() const;
 
   RequestLog& log_;
+  const Caller caller_;
   const char* const method_;
   const MethodKind kind_;
   const TimePoint start_ = Clock::now();

@@ -15,13 +15,18 @@ class ServingState {
   // For good: requests in flight end, new ones are refused.
   void SetDraining() { phase_ = Phase::kDraining; }
 
+  // Whether the step of some model does not end.
+  void SetStuck(bool stuck) { is_stuck_ = stuck; }
+  bool is_stuck() const { return is_stuck_; }
+
   // Unavailable, with the reason, unless it serves.
   absl::Status Check() const {
     switch (phase_.load()) {
       case Phase::kLoading:
         return absl::UnavailableError("the server is loading its models");
       case Phase::kServing:
-        return absl::OkStatus();
+        if (!is_stuck_) return absl::OkStatus();
+        return absl::UnavailableError("a model's step does not end");
       case Phase::kDraining:
         break;
     }
@@ -32,6 +37,7 @@ class ServingState {
   enum class Phase { kLoading, kServing, kDraining };
 
   std::atomic<Phase> phase_{Phase::kLoading};
+  std::atomic<bool> is_stuck_{false};
 };
 
 }  // namespace evaserve

@@ -40,8 +40,9 @@ class StreamInferReactor::OpenRequest : public ResponseSink,
  public:
   explicit OpenRequest(std::shared_ptr<StreamInferReactor> stream)
       : stream_(std::move(stream)),
-        scope(std::make_unique<RequestScope>(stream_->log_, "ModelStreamInfer",
-                                             MethodKind::kInference)) {}
+        scope(std::make_unique<RequestScope>(stream_->log_,
+                                             stream_->authorizer_.CallerOf(stream_->context_),
+                                             "ModelStreamInfer", MethodKind::kInference)) {}
 
   // Runs `request`; its end comes through OnEnd(), maybe before this returns.
   void Run(const ModelInferRequest& request);
@@ -82,12 +83,12 @@ void StreamInferReactor::OpenRequest::Run(const ModelInferRequest& request) {
 }
 
 absl::Status StreamInferReactor::OpenRequest::Begin(const ModelInferRequest& request) {
-  absl::StatusOr<FoundModel> model =
-      FindModel(stream_->models_, request.model_name(), request.model_version());
+  absl::StatusOr<ReadyModel> model =
+      FindModel(stream_->models_, scope->caller(), request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   scope->model = model->name;
   names.set_model_name(model->name);
-  names.set_model_version(kModelVersion);
+  names.set_model_version(absl::StrCat(model->version));
 
   Engine& engine = *model->engine;
   absl::StatusOr<InferPlan> plan =
@@ -133,8 +134,10 @@ void StreamInferReactor::OpenRequest::OnDone(Completion completion) {
 }
 
 StreamInferReactor* StreamInferReactor::Start(grpc::CallbackServerContext& context,
-                                              ModelRepository& models, RequestLog& log) {
-  std::shared_ptr<StreamInferReactor> reactor(new StreamInferReactor(context, models, log));
+                                              ModelRepository& models, RequestLog& log,
+                                              const Authorizer& authorizer) {
+  std::shared_ptr<StreamInferReactor> reactor(
+      new StreamInferReactor(context, models, log, authorizer));
   absl::MutexLock lock(&reactor->mutex_);
   reactor->self_ = reactor;
   reactor->Advance();
@@ -142,10 +145,12 @@ StreamInferReactor* StreamInferReactor::Start(grpc::CallbackServerContext& conte
 }
 
 StreamInferReactor::StreamInferReactor(grpc::CallbackServerContext& context,
-                                       ModelRepository& models, RequestLog& log)
+                                       ModelRepository& models, RequestLog& log,
+                                       const Authorizer& authorizer)
     : context_(context),
       models_(models),
       log_(log),
+      authorizer_(authorizer),
       deadline_(DeadlineOf(context)),
       errors_end_call_(MetadataOf(context, "triton_grpc_error") == "true") {}
 

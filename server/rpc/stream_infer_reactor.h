@@ -13,6 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "inference/open_inference.pb.h"
 #include "server/repository/model_repository.h"
+#include "server/rpc/authorizer.h"
 #include "server/rpc/request_log.h"
 #include "server/rpc/write_pacer.h"
 
@@ -35,13 +36,13 @@ class StreamInferReactor : public grpc::ServerBidiReactor<inference::ModelInferR
   static constexpr size_t kMaxPendingBytes = 64 << 10;
 
   static StreamInferReactor* Start(grpc::CallbackServerContext& context, ModelRepository& models,
-                                   RequestLog& log);
+                                   RequestLog& log, const Authorizer& authorizer);
 
  private:
   class OpenRequest;
 
-  StreamInferReactor(grpc::CallbackServerContext& context, ModelRepository& models,
-                     RequestLog& log);
+  StreamInferReactor(grpc::CallbackServerContext& context, ModelRepository& models, RequestLog& log,
+                     const Authorizer& authorizer);
 
   // From gRPC:
   void OnReadDone(bool ok) override;
@@ -76,6 +77,7 @@ class StreamInferReactor : public grpc::ServerBidiReactor<inference::ModelInferR
   grpc::CallbackServerContext& context_;
   ModelRepository& models_;
   RequestLog& log_;
+  const Authorizer& authorizer_;
   const TimePoint deadline_;
   const bool errors_end_call_;
   inference::ModelInferRequest read_;  // gRPC's during a read, OnReadDone()'s after it

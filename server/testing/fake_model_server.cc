@@ -20,6 +20,7 @@ FakeModelServer::FakeModelServer(Options options) {
   auto model = std::make_unique<FakeModel>(std::move(options.model));
   control_ = model->control();
   options.config.models = {{"fake", "/nowhere"}};
+  options.config.warmup_tokens = 0;  // tests count the steps
   options.config.address = "127.0.0.1:0";
   options.config.metrics_address = "127.0.0.1:0";
   auto server = Server::Start(

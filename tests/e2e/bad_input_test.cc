@@ -135,6 +135,20 @@ TEST(BadMessageTest, AMessageAboveTheLimitIsRefused) {
   EXPECT_FALSE(GenerateAll(server.client(), GreedyRequest("abc", 5)).empty());
 }
 
+TEST(BadMetadataTest, MoreThan16KiBIsRefused) {
+  const auto stub = inference::GRPCInferenceService::NewStub(
+      grpc::CreateChannel(SharedServer().target(), grpc::InsecureChannelCredentials()));
+  auto code = [&stub](size_t num_bytes) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-note", std::string(num_bytes, 'a'));
+    inference::ServerLiveResponse response;
+    return stub->ServerLive(&context, {}, &response).error_code();
+  };
+
+  EXPECT_EQ(code(20 << 10), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(code(12 << 10), grpc::StatusCode::OK);
+}
+
 // An element of BYTES in raw contents.
 std::string RawElement(const std::string& bytes, uint32_t length) {
   return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + bytes;

@@ -94,6 +94,15 @@ TEST_F(ServerProgramTest, ATakenPortEndsItWithOne) {
   EXPECT_THAT(second.Error(), HasSubstr(taken));
 }
 
+TEST_F(ServerProgramTest, ALogLineStaysALine) {
+  Program program(EVASERVE_PROGRAM, {"--model", "a=/no\nwhere\x1b[2J", "--address", "127.0.0.1:0",
+                                     "--metrics-address", "off"});
+
+  EXPECT_EQ(program.Wait(), 1);
+  EXPECT_THAT(program.Error(), HasSubstr("/no\\x0awhere\\x1b[2J"));
+  EXPECT_THAT(program.Error(), testing::Not(HasSubstr("\x1b")));
+}
+
 TEST_F(ServerProgramTest, AnUnknownFlagEndsItWithTwo) {
   Program program(EVASERVE_PROGRAM, Args({"--shoe-size", "43"}));
 

@@ -17,7 +17,7 @@ void RecordingObserver::OnFirstStep(std::chrono::microseconds) {
   ++records_.num_first_steps;
 }
 
-void RecordingObserver::OnFirstToken(std::chrono::microseconds) {
+void RecordingObserver::OnFirstToken(std::chrono::microseconds, int64_t) {
   absl::MutexLock lock(&mutex_);
   ++records_.num_first_tokens;
 }

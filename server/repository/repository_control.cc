@@ -1,0 +1,214 @@
+#include "server/repository/repository_control.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+namespace evaserve {
+namespace {
+
+const absl::Status kStopped = absl::UnavailableError("the server is shutting down");
+
+}  // namespace
+
+RepositoryControl::RepositoryControl(Options options, ModelRepository& models)
+    : options_(std::move(options)), models_(models) {}
+
+RepositoryControl::~RepositoryControl() { Stop(); }
+
+void RepositoryControl::Stop() {
+  std::deque<std::pair<Job, Done>> left;
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    left.swap(jobs_);
+  }
+  for (const auto& [job, done] : left) done(kStopped);
+  if (thread_.joinable()) thread_.join();
+}
+
+absl::Status RepositoryControl::LoadAtStart() {
+  for (const auto& [name, directory] : options_.fixed) {
+    const absl::Status status = Apply(name, nlohmann::json::object(), /*forced=*/false);
+    if (status.ok()) continue;
+    return absl::Status(status.code(), absl::StrCat("model '", name, "' in ", directory.string(),
+                                                    ": ", std::string(status.message())));
+  }
+  if (options_.directory) {
+    const absl::StatusOr<std::vector<std::string>> all = options_.directory->Names();
+    if (!all.ok()) return all.status();
+    const std::vector<std::string>& asked = options_.load_at_start;
+    const bool wants_all =
+        options_.mode != ControlMode::kExplicit || std::count(asked.begin(), asked.end(), "*") > 0;
+    for (const std::string& name : wants_all ? *all : asked) {
+      absl::Status status = Apply(name, nlohmann::json::object(), /*forced=*/false);
+      if (!status.ok() && !wants_all) return status;
+    }
+  }
+  thread_ = std::thread([this] { Run(); });
+  pthread_setname_np(thread_.native_handle(), "eva-loader");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<ModelSource>> RepositoryControl::Versions(
+    const std::string& name, const nlohmann::json& changes) const {
+  const auto fixed = options_.fixed.find(name);
+  if (fixed == options_.fixed.end()) {
+    if (options_.directory) return options_.directory->Versions(name, changes);
+    return absl::NotFoundError(absl::StrCat("no model \"", name, "\", and no model repository"));
+  }
+  absl::StatusOr<ModelSource> source = SourceOf(name, fixed->second, options_.defaults, changes);
+  if (!source.ok()) return source.status();
+  return std::vector<ModelSource>{*std::move(source)};
+}
+
+absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::json& changes,
+                                      bool forced) {
+  const absl::StatusOr<std::vector<ModelSource>> sources = Versions(name, changes);
+  if (!sources.ok()) {
+    // Of a name that is not there nothing is kept.
+    if (!absl::IsNotFound(sources.status())) models_.Fail(name, sources.status());
+    return sources.status();
+  }
+  absl::Status first_error;
+  std::map<int64_t, uint64_t>& tried = tried_[name];
+  std::set<int64_t> chosen;
+  for (const ModelSource& source : *sources) {
+    chosen.insert(source.version);
+    const auto before = tried.find(source.version);
+    if (!forced && before != tried.end() && before->second == source.stamp) continue;
+    tried[source.version] = source.stamp;
+    const absl::Status status = models_.Load(source);
+    if (first_error.ok()) first_error = status;
+  }
+  for (auto i = tried.begin(); i != tried.end();) {
+    if (chosen.contains(i->first)) {
+      ++i;
+      continue;
+    }
+    models_.Unload(name, i->first).IgnoreError();  // it may have failed to load
+    i = tried.erase(i);
+  }
+  return first_error;
+}
+
+absl::Status RepositoryControl::UnloadAll(const std::string& name) {
+  tried_.erase(name);
+  absl::Status result = absl::NotFoundError(absl::StrCat("no model \"", name, "\" is loaded"));
+  for (const ModelStatus& status : models_.List()) {
+    if (status.name != name || status.state != ModelState::kReady) continue;
+    result = models_.Unload(name, status.version);
+  }
+  return result;
+}
+
+absl::Status RepositoryControl::CheckAsked(const std::string& name) const {
+  if (options_.mode != ControlMode::kExplicit) {
+    return absl::UnimplementedError(
+        "models are not loaded and unloaded by clients here; the server would have to be started "
+        "with --model-control-mode=explicit");
+  }
+  return CheckModelName(name);
+}
+
+void RepositoryControl::Load(const std::string& name, const nlohmann::json& changes,
+                             const Done& done) {
+  if (absl::Status status = CheckAsked(name); !status.ok()) return done(status);
+  Enqueue(
+      [this, name, changes, done] {
+        // One that failed, or with other settings, is tried again though its files are the same.
+        const absl::StatusOr<ReadyModel> ready = models_.Find(name);
+        done(Apply(name, changes, /*forced=*/!ready.ok() || !changes.empty()));
+      },
+      done);
+}
+
+void RepositoryControl::Unload(const std::string& name, const Done& done) {
+  if (absl::Status status = CheckAsked(name); !status.ok()) return done(status);
+  Enqueue([this, name, done] { done(UnloadAll(name)); }, done);
+}
+
+void RepositoryControl::Enqueue(Job job, const Done& done) {
+  absl::Status refused;
+  {
+    absl::MutexLock lock(&mutex_);
+    constexpr size_t kMostJobs = 1024;
+    if (stopping_) {
+      refused = kStopped;
+    } else if (jobs_.size() >= kMostJobs) {
+      refused = absl::ResourceExhaustedError("too many models are to be loaded or unloaded");
+    } else {
+      jobs_.emplace_back(std::move(job), done);
+    }
+  }
+  if (!refused.ok()) done(refused);
+}
+
+std::vector<ModelStatus> RepositoryControl::Index() const {
+  std::vector<ModelStatus> index = models_.List();
+  std::set<std::string> known;
+  for (const ModelStatus& status : index) known.insert(status.name);
+  if (options_.directory) {
+    for (const std::string& name :
+         options_.directory->Names().value_or(std::vector<std::string>())) {
+      if (known.contains(name)) continue;
+      index.push_back({name, /*version=*/0, ModelState::kUnavailable, "not loaded"});
+    }
+  }
+  std::sort(index.begin(), index.end(), [](const ModelStatus& a, const ModelStatus& b) {
+    return std::pair(a.name, a.version) < std::pair(b.name, b.version);
+  });
+  return index;
+}
+
+std::vector<std::string> RepositoryControl::NamesToFollow() const {
+  std::vector<std::string> names = options_.directory->Names().value_or(std::vector<std::string>());
+  for (const auto& [name, stamps] : tried_) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+void RepositoryControl::Poll() {
+  // A directory that cannot be read is no reason to unload everything.
+  if (!options_.directory || !options_.directory->Names().ok()) return;
+  for (const std::string& name : NamesToFollow()) {
+    if (absl::IsNotFound(Apply(name, nlohmann::json::object(), /*forced=*/false)))
+      UnloadAll(name).IgnoreError();
+  }
+}
+
+void RepositoryControl::Run() {
+  constexpr absl::Duration kSweepInterval = absl::Milliseconds(50);
+  const bool polls = options_.mode == ControlMode::kPoll;
+  TimePoint next_poll = Clock::now() + options_.poll_interval;
+  bool must_sweep = false;
+  while (true) {
+    Job job;
+    {
+      absl::MutexLock lock(&mutex_);
+      absl::Duration wait = absl::InfiniteDuration();
+      if (polls) wait = std::max(absl::ZeroDuration(), absl::FromChrono(next_poll - Clock::now()));
+      if (must_sweep) wait = std::min(wait, kSweepInterval);
+      mutex_.AwaitWithTimeout(absl::Condition(this, &RepositoryControl::HasWork), wait);
+      if (stopping_) return;
+      if (!jobs_.empty()) {
+        job = std::move(jobs_.front().first);
+        jobs_.pop_front();
+      }
+    }
+    if (job) job();
+    if (polls && Clock::now() >= next_poll) {
+      Poll();
+      next_poll = Clock::now() + options_.poll_interval;
+    }
+    must_sweep = models_.Sweep();
+  }
+}
+
+}  // namespace evaserve

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "nlohmann/json.hpp"
+#include "server/repository/model_repository.h"
+#include "server/repository/model_source.h"
+
+namespace evaserve {
+
+enum class ControlMode {
+  kNone,      // what is there at the start is loaded, and stays
+  kPoll,      // what is there is loaded; changes of the directory are followed
+  kExplicit,  // clients load and unload
+};
+
+// Decides which models are loaded. Loading goes on on a thread of its own, one model after another,
+// so that it holds up neither requests nor callers. Thread-safe.
+class RepositoryControl {
+ public:
+  struct Options {
+    ControlMode mode = ControlMode::kNone;
+    std::chrono::milliseconds poll_interval{15'000};
+    std::optional<RepositoryDirectory> directory = {};
+    // In mode kExplicit, what of the directory is loaded at the start; "*" is all.
+    std::vector<std::string> load_at_start = {};
+    // Models in directories of their own, which are loaded at the start in every mode.
+    std::map<std::string, std::filesystem::path> fixed = {};
+    ServingSettings defaults = {};
+  };
+
+  // `models` must outlive it.
+  RepositoryControl(Options options, ModelRepository& models);
+  ~RepositoryControl();  // as Stop()
+
+  // Loads what is to be there from the start, on the calling thread. Models of the directory that
+  // fail keep their reason; errors are those of a fixed model or of one that is asked for by name,
+  // and NotFound without the directory.
+  absl::Status LoadAtStart();
+
+  // Waits for the model that is being loaded. What was asked for and has not begun, and whatever is
+  // asked for later, ends with Unavailable.
+  void Stop();
+
+  using Done = std::function<void(absl::Status)>;
+
+  // Loads a model, or loads it anew if its files or `changes` of its settings say so; what its
+  // policy does not choose any more is unloaded after that. `done` is called on the control's
+  // thread, with the error of the first version that failed, or at once: with Unimplemented unless
+  // the mode is kExplicit, InvalidArgument or NotFound for a bad name.
+  void Load(const std::string& name, const nlohmann::json& changes, const Done& done);
+  // Unloads all versions of a model. Their memory is free when what they have in flight has ended.
+  void Unload(const std::string& name, const Done& done);
+
+  // Every model of the directory and of the server; version 0 and UNAVAILABLE if it was never
+  // loaded.
+  std::vector<ModelStatus> Index() const;
+
+ private:
+  using Job = std::function<void()>;
+
+  void Run();
+  void Enqueue(Job job, const Done& done);
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !jobs_.empty(); }
+  absl::Status CheckAsked(const std::string& name) const;
+  absl::StatusOr<std::vector<ModelSource>> Versions(const std::string& name,
+                                                    const nlohmann::json& changes) const;
+  std::vector<std::string> NamesToFollow() const;
+  // On the control's thread, or before it has work. `forced`: though nothing has changed.
+  absl::Status Apply(const std::string& name, const nlohmann::json& changes, bool forced);
+  absl::Status UnloadAll(const std::string& name);
+  void Poll();
+
+  const Options options_;
+  ModelRepository& models_;
+  std::map<std::string, std::map<int64_t, uint64_t>> tried_;  // stamps, by name and version
+
+  absl::Mutex mutex_;
+  std::deque<std::pair<Job, Done>> jobs_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace evaserve

@@ -1,0 +1,194 @@
+#include "server/repository/repository_control.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/synchronization/notification.h"
+#include "models/testing/status_matchers.h"
+#include "models/testing/temp_dir.h"
+#include "tests/fakes/fake_engine.h"
+
+namespace evaserve {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A repository on disk; a model whose config.json says "broken" fails to load.
+class RepositoryControlTest : public testing::Test {
+ protected:
+  RepositoryControlTest() : models_(RepositoryOptions()) {}
+
+  static absl::StatusOr<std::unique_ptr<Model>> LoadFake(const std::filesystem::path& directory,
+                                                         const LoadOptions&, WorkerPool&) {
+    if (std::filesystem::file_size(directory / "config.json") > 2) {
+      return absl::InvalidArgumentError("config.json is broken");
+    }
+    return std::make_unique<FakeModel>();
+  }
+  static ModelRepository::Options RepositoryOptions() {
+    ModelRepository::Options options;
+    options.make_observer = [](const std::string&, int64_t) {
+      return std::make_unique<RecordingObserver>();
+    };
+    options.load_model = LoadFake;
+    return options;
+  }
+
+  void Write(const std::string& path, std::string_view contents = "{}") {
+    std::filesystem::create_directories((dir_.path() / path).parent_path());
+    WriteFile(dir_.path() / path, contents);
+  }
+
+  absl::Status Start(RepositoryControl::Options options) {
+    if (!options.directory) options.directory.emplace(dir_.path(), ServingSettings());
+    control_ = std::make_unique<RepositoryControl>(std::move(options), models_);
+    return control_->LoadAtStart();
+  }
+
+  // What a client gets to hear.
+  absl::Status Load(const std::string& name,
+                    const nlohmann::json& changes = nlohmann::json::object()) {
+    return Wait([&](auto done) { control_->Load(name, changes, done); });
+  }
+  absl::Status Unload(const std::string& name) {
+    return Wait([&](auto done) { control_->Unload(name, done); });
+  }
+  template <typename Ask>
+  static absl::Status Wait(Ask&& ask) {
+    absl::Status result;
+    absl::Notification answered;
+    ask([&](absl::Status status) {
+      result = std::move(status);
+      answered.Notify();
+    });
+    answered.WaitForNotification();
+    return result;
+  }
+
+  // The state of a model in the index, "READY 1" or "UNAVAILABLE 0 not loaded", or nothing.
+  std::string StateOf(const std::string& name) {
+    for (const ModelStatus& status : control_->Index()) {
+      if (status.name != name) continue;
+      return std::string(Name(status.state)) + " " + std::to_string(status.version) +
+             (status.reason.empty() ? "" : " " + status.reason);
+    }
+    return "";
+  }
+  // Waits for it, 10 s at most.
+  bool Becomes(const std::string& name, const std::string& state) {
+    for (int i = 0; i < 2000 && StateOf(name) != state; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return StateOf(name) == state;
+  }
+
+  const TempDir dir_;
+  ModelRepository models_;
+  std::unique_ptr<RepositoryControl> control_;
+};
+
+TEST_F(RepositoryControlTest, LoadsAllAtTheStartAndKeepsWhatFails) {
+  Write("good/config.json");
+  Write("bad/config.json", "broken");
+  Write("odd/config.json");
+  Write("odd/serving.json", R"({"max_runing": 1})");
+
+  ASSERT_TRUE(Start({}).ok());
+
+  EXPECT_EQ(StateOf("good"), "READY 1");
+  EXPECT_EQ(StateOf("bad"), "UNAVAILABLE 1 config.json is broken");
+  EXPECT_THAT(StateOf("odd"), HasSubstr("max_runing"));
+}
+
+TEST_F(RepositoryControlTest, ClientsLoadAndUnloadOnlyIfTheModeSaysSo) {
+  Write("m/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kNone}).ok());
+  EXPECT_THAT(Unload("m"), IsError(absl::StatusCode::kUnimplemented, "--model-control-mode"));
+  EXPECT_THAT(Load("m"), IsError(absl::StatusCode::kUnimplemented, "explicit"));
+}
+
+TEST_F(RepositoryControlTest, LoadsAndUnloadsAsClientsAsk) {
+  Write("m/config.json");
+  Write("n/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"n"}}).ok());
+  EXPECT_EQ(StateOf("m"), "UNAVAILABLE 0 not loaded");
+  EXPECT_EQ(StateOf("n"), "READY 1");
+
+  EXPECT_TRUE(Load("m").ok());
+  EXPECT_EQ(StateOf("m"), "READY 1");
+  EXPECT_TRUE(Unload("m").ok());
+  EXPECT_TRUE(Becomes("m", "UNAVAILABLE 1 unloaded"));
+  EXPECT_TRUE(absl::IsNotFound(Unload("m")));
+  EXPECT_TRUE(Load("m").ok());
+  EXPECT_THAT(Load("x"), IsError(absl::StatusCode::kNotFound, "\"x\"", "m, n"));
+  EXPECT_THAT(Load("../m"), IsError(absl::StatusCode::kInvalidArgument, "model_name"));
+}
+
+TEST_F(RepositoryControlTest, LoadsAnewOnlyWhatHasChanged) {
+  Write("m/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"*"}}).ok());
+  const auto engine = [&] { return models_.Find("m")->engine.get(); };
+  const Engine* const first = engine();
+  EXPECT_TRUE(Load("m").ok());
+  EXPECT_EQ(engine(), first);
+  EXPECT_TRUE(Load("m", {{"max_running", 3}}).ok());
+  const Engine* const second = engine();
+  EXPECT_NE(second, first);
+
+  Write("m/config.json", "broken");
+  EXPECT_FALSE(Load("m").ok());
+  EXPECT_EQ(engine(), second);
+  EXPECT_EQ(StateOf("m"), "READY 1 config.json is broken");
+}
+
+TEST_F(RepositoryControlTest, ANewVersionReplacesTheOneBefore) {
+  Write("m/1/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"m"}}).ok());
+  Write("m/2/config.json");
+
+  EXPECT_TRUE(Load("m").ok());
+
+  EXPECT_EQ(models_.Find("m")->version, 2);
+  EXPECT_TRUE(Becomes("m", "UNAVAILABLE 1 unloaded"));
+}
+
+TEST_F(RepositoryControlTest, LoadsNothingAfterItsEnd) {
+  Write("m/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit}).ok());
+  control_->Stop();
+  EXPECT_TRUE(absl::IsUnavailable(Load("m")));
+}
+
+TEST_F(RepositoryControlTest, FollowsTheDirectory) {
+  Write("m/config.json");
+  ASSERT_TRUE(
+      Start({.mode = ControlMode::kPoll, .poll_interval = std::chrono::milliseconds(5)}).ok());
+  Write("n/config.json");
+  EXPECT_TRUE(Becomes("n", "READY 1"));
+  Write("n/config.json", "broken");
+  EXPECT_TRUE(Becomes("n", "READY 1 config.json is broken"));
+  std::filesystem::remove_all(dir_.path() / "m");
+  EXPECT_TRUE(Becomes("m", "UNAVAILABLE 1 unloaded"));
+  std::filesystem::rename(dir_.path() / "n", dir_.path() / "o");
+  EXPECT_TRUE(Becomes("n", "UNAVAILABLE 1 unloaded"));
+}
+
+TEST_F(RepositoryControlTest, AModelOfItsOwnMustLoad) {
+  Write("a/config.json", "broken");
+  RepositoryControl::Options options;
+  options.fixed["mine"] = dir_.path() / "a";
+  const absl::Status status = Start(std::move(options));
+  EXPECT_THAT(status, IsError(absl::StatusCode::kInvalidArgument, "model 'mine'", "broken"));
+}
+
+TEST_F(RepositoryControlTest, AModelThatIsAskedForByNameMustLoad) {
+  Write("m/config.json");
+  EXPECT_THAT(Start({.mode = ControlMode::kExplicit, .load_at_start = {"x"}}),
+              IsError(absl::StatusCode::kNotFound, "\"x\""));
+}
+
+}  // namespace
+}  // namespace evaserve

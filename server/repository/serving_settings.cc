@@ -1,0 +1,136 @@
+#include "server/repository/serving_settings.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "models/io/json_fields.h"
+
+namespace evaserve {
+namespace {
+
+constexpr char kVersionPolicy[] = "version_policy";
+constexpr int64_t kMaxTokens = std::numeric_limits<int64_t>::max();
+constexpr int64_t kMaxSeconds = int64_t{365} * 24 * 3600;
+
+// One key of serving.json.
+struct Key {
+  const char* name;
+  void (*read)(const char* name, JsonFields& fields, ServingSettings& to);
+};
+
+template <auto kMember>
+void ReadCount(const char* name, JsonFields& fields, ServingSettings& to) {
+  to.engine.*kMember =
+      static_cast<int>(fields.Integer(name, to.engine.*kMember, 1, int64_t{1} << 20));
+}
+template <auto kMember>
+void ReadTokens(const char* name, JsonFields& fields, ServingSettings& to) {
+  to.engine.*kMember = fields.Integer(name, to.engine.*kMember, 0, kMaxTokens);
+}
+template <auto kMember>
+void ReadSeconds(const char* name, JsonFields& fields, ServingSettings& to) {
+  const double fallback = std::chrono::duration<double>(to.engine.*kMember).count();
+  const std::chrono::duration<double> seconds(
+      fields.Number(name, fallback, 0, static_cast<double>(kMaxSeconds)));
+  to.engine.*kMember = std::chrono::duration_cast<std::chrono::milliseconds>(seconds);
+}
+
+void ReadDType(const char* name, JsonFields& fields, ServingSettings& to) {
+  if (!fields.Has(name)) return;
+  to.load.dtype = DTypeFromName(fields.String(name, ""));
+  if (!to.load.dtype) fields.Fail(name, "\"float32\", \"bfloat16\", \"float16\"");
+}
+
+void ReadDevice(const char* name, JsonFields& fields, ServingSettings& to) {
+  if (!fields.Has(name)) return;
+  const absl::StatusOr<Device> device = ParseDevice(fields.String(name, ""));
+  if (!device.ok()) return fields.Fail(name, "\"cpu\", \"cuda:N\", \"auto\"");
+  to.load.device = *device;
+}
+
+constexpr Key kKeys[] = {
+    {"device", ReadDevice},
+    {"dtype", ReadDType},
+    {"threads",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       to.num_threads = static_cast<int>(fields.Integer(name, to.num_threads, 1, 1024));
+     }},
+    {"state_memory_mb",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       to.load.state_bytes = fields.Integer(name, to.load.state_bytes >> 20, 1, int64_t{1} << 24)
+                             << 20;
+     }},
+    {"warmup_tokens",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       to.warmup_tokens = static_cast<int>(fields.Integer(name, to.warmup_tokens, 0, 1 << 20));
+     }},
+    {"max_batch_tokens", ReadCount<&EngineOptions::max_batch_tokens>},
+    {"max_running", ReadCount<&EngineOptions::max_running>},
+    {"max_waiting", ReadCount<&EngineOptions::max_waiting>},
+    {"max_waiting_tokens", ReadTokens<&EngineOptions::max_waiting_tokens>},
+    {"max_prompt_tokens", ReadTokens<&EngineOptions::max_prompt_tokens>},
+    {"max_new_tokens", ReadTokens<&EngineOptions::max_new_tokens>},
+    {"max_queue_seconds", ReadSeconds<&EngineOptions::max_queue_time>},
+    {"max_request_seconds", ReadSeconds<&EngineOptions::max_request_time>},
+};
+
+absl::Status CheckKeys(const nlohmann::json& json, const std::string& where) {
+  const std::vector<std::string> known = ServingKeys();
+  for (const auto& [key, value] : json.items()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(where, ": unknown key \"", key.substr(0, 64),
+                                                   "\"; allowed: ", absl::StrJoin(known, ", ")));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ServingSettings> ParseServingSettings(const nlohmann::json& json,
+                                                     const std::string& where,
+                                                     ServingSettings defaults) {
+  if (absl::Status status = CheckKeys(json, where); !status.ok()) return status;
+  JsonFields fields(json, where);
+  for (const Key& key : kKeys) key.read(key.name, fields, defaults);
+  if (!fields.status().ok()) return fields.status();
+  return defaults;
+}
+
+absl::StatusOr<VersionPolicy> ParseVersionPolicy(const nlohmann::json& json,
+                                                 const std::string& where) {
+  VersionPolicy policy;
+  const auto found = json.find(kVersionPolicy);
+  if (found == json.end() || found->is_null()) return policy;
+  const absl::Status refused = absl::InvalidArgumentError(
+      absl::StrCat(where, ": \"", kVersionPolicy, "\" is ", found->dump().substr(0, 200),
+                   "; allowed: {\"latest\": {\"num_versions\": N}}, {\"all\": {}} or "
+                   "{\"specific\": {\"versions\": [N, ...]}}"));
+  if (!found->is_object() || found->size() != 1 || !found->begin()->is_object()) return refused;
+  JsonFields fields(*found->begin(), absl::StrCat(where, ": ", kVersionPolicy));
+  const std::string kind = found->begin().key();
+  if (kind == "latest") {
+    policy.num_latest = static_cast<int>(fields.Integer("num_versions", 1, 1, 1 << 20));
+  } else if (kind == "all") {
+    policy.num_latest = 0;
+  } else if (kind == "specific") {
+    policy.specific = fields.Integers("versions", {}, 1, kMaxTokens);
+    if (policy.specific.empty()) fields.Fail("versions", "at least one version");
+  } else {
+    return refused;
+  }
+  if (!fields.status().ok()) return fields.status();
+  return policy;
+}
+
+std::vector<std::string> ServingKeys() {
+  std::vector<std::string> names;
+  for (const Key& key : kKeys) names.push_back(key.name);
+  names.push_back(kVersionPolicy);
+  return names;
+}
+
+}  // namespace evaserve
