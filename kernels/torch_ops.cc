@@ -1,15 +1,22 @@
-// torch.ops.eva: the kernels for ordinary CPU tensors. Load with
-// torch.ops.load_library("libevaserve_torch_ops.so"). For inference: there are no gradients.
+// torch.ops.eva: the kernels for ordinary tensors of the CPU and, in a build with EVASERVE_CUDA, of
+// CUDA devices. Load with torch.ops.load_library("libevaserve_torch_ops.so"). Shape functions are
+// there for torch.export and AOTInductor. For inference: there are no gradients.
 //
 //   eva::attention(q, k, v, mu, phi, window, chunk, scale=None) -> out
 //     Causal EVA attention of whole sequences from their first token on, as in EvaByte. q, k, v and
-//     out are [batch, num_heads, seq_len, head_dim], rotated already, float32 or bfloat16; mu and
-//     phi are [num_heads, head_dim]. window is a multiple of chunk; head_dim is a multiple of 8
-//     and at most 512.
-//     scale defaults to 1 / sqrt(head_dim).
+//     out are [batch, num_heads, seq_len, head_dim], rotated already; mu and phi are [num_heads,
+//     head_dim]. window is a multiple of chunk. scale defaults to 1 / sqrt(head_dim). out is
+//     contiguous.
 //
 //   eva::summarize(k, v, mu, phi, chunk, scale=None) -> (summary_k, summary_v)
 //     One key and value per complete chunk, [batch, num_heads, seq_len // chunk, head_dim].
+//
+//              q, k, v                       head_dim                     chunk
+//     CPU      float32, bfloat16             multiples of 8 up to 512     any
+//     CUDA     float32, bfloat16, float16    32, 64, 96, 128              divisors of 128
+//
+// On CUDA they run on the current stream. A CUDA graph can have them after one call with the same
+// shapes and numbers outside of it (torch_ops_gpu.h).
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -20,7 +27,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cmath>
 #include <deque>
 #include <optional>
 #include <tuple>
@@ -30,6 +36,7 @@
 #include "kernels/serial_worker_pool.h"
 #include "kernels/store_slots.h"
 #include "kernels/summarize.h"
+#include "kernels/torch_ops_check.h"
 
 namespace evaserve {
 namespace {
@@ -62,34 +69,9 @@ void CheckOk(const absl::Status& status) {
   TORCH_CHECK(status.ok(), std::string(status.message()));
 }
 
-struct Shape {
-  int64_t batch = 0, num_heads = 0, seq_len = 0, head_dim = 0;
-};
-
-void CheckType(const at::Tensor& tensor, const char* name, at::ScalarType type) {
-  TORCH_CHECK(tensor.scalar_type() == type, name, " is ", tensor.scalar_type(), ", k is ", type);
-}
-
-Shape CheckInputs(const at::Tensor& k, const at::Tensor& v, const at::Tensor& mu,
-                  const at::Tensor& phi, int64_t chunk) {
-  TORCH_CHECK(k.dim() == 4, "k has ", k.dim(), " dimensions, must have 4: [batch, num_heads, ",
-              "seq_len, head_dim]");
+void CheckType(const at::Tensor& k) {
   TORCH_CHECK(k.scalar_type() == at::kFloat || k.scalar_type() == at::kBFloat16, "k is ",
-              k.scalar_type(), ", must be float32 or bfloat16");
-  const Shape shape = {k.size(0), k.size(1), k.size(2), k.size(3)};
-  TORCH_CHECK(shape.num_heads > 0, "k has no heads");
-  TORCH_CHECK(shape.head_dim > 0 && shape.head_dim % 8 == 0 && shape.head_dim <= kMaxHeadDim,
-              "head_dim of k is ", shape.head_dim, ", must be a multiple of 8 in [8, ", kMaxHeadDim,
-              "]");
-  TORCH_CHECK(v.sizes() == k.sizes(), "v is ", v.sizes(), ", must be ", k.sizes(), " as k");
-  CheckType(v, "v", k.scalar_type());
-  const std::vector<int64_t> per_head = {shape.num_heads, shape.head_dim};
-  TORCH_CHECK(mu.sizes() == per_head, "mu is ", mu.sizes(),
-              ", must be [num_heads, head_dim] = ", at::IntArrayRef(per_head));
-  TORCH_CHECK(phi.sizes() == per_head, "phi is ", phi.sizes(),
-              ", must be [num_heads, head_dim] = ", at::IntArrayRef(per_head));
-  TORCH_CHECK(chunk > 0, "chunk is ", chunk, ", must be positive");
-  return shape;
+              k.scalar_type(), ", must be float32 or bfloat16 on the CPU");
 }
 
 // A float32 copy as rows of tokens: [batch, seq_len, num_heads, head_dim].
@@ -108,12 +90,12 @@ std::vector<int32_t> Take(int& next, int64_t num_slots) {
 // step together.
 class Batch {
  public:
-  Batch(const Shape& shape, at::ScalarType type, const at::Tensor& mu, const at::Tensor& phi,
+  Batch(const TorchShape& shape, at::ScalarType type, const at::Tensor& mu, const at::Tensor& phi,
         int64_t window, int64_t chunk, std::optional<double> scale)
       : shape_(shape),
         window_(std::min(window, shape.seq_len)),
         chunk_(chunk),
-        scale_(static_cast<float>(scale.value_or(1 / std::sqrt(double(shape.head_dim))))),
+        scale_(ScaleOr(scale, shape.head_dim)),
         mu_(mu.to(at::kFloat).contiguous()),
         phi_(phi.to(at::kFloat).contiguous()),
         cos_(at::ones({window_, shape.head_dim / 2}, at::kFloat)),
@@ -212,7 +194,7 @@ class Batch {
  private:
   int64_t width() const { return shape_.num_heads * shape_.head_dim; }
 
-  const Shape shape_;
+  const TorchShape shape_;
   const int64_t window_, chunk_;
   const float scale_;
   const at::Tensor mu_, phi_;   // [num_heads, head_dim]
@@ -227,12 +209,10 @@ class Batch {
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mu, const at::Tensor& phi, int64_t window, int64_t chunk,
                      std::optional<double> scale) {
-  const Shape shape = CheckInputs(k, v, mu, phi, chunk);
-  TORCH_CHECK(q.sizes() == k.sizes(), "q is ", q.sizes(), ", must be ", k.sizes(), " as k");
-  CheckType(q, "q", k.scalar_type());
-  TORCH_CHECK(window > 0 && window % chunk == 0, "window is ", window,
-              ", must be a positive multiple of chunk = ", chunk);
-  if (k.numel() == 0) return at::empty_like(q);
+  CheckAttention(q, k, v, mu, phi, window, chunk);
+  CheckType(k);
+  const TorchShape shape(k);
+  if (k.numel() == 0) return at::empty(q.sizes(), q.options());
 
   const at::Tensor q_rows = TokenRows(q), k_rows = TokenRows(k), v_rows = TokenRows(v);
   const at::Tensor out = at::empty_like(q_rows);
@@ -249,7 +229,9 @@ at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 std::tuple<at::Tensor, at::Tensor> Summarize(const at::Tensor& k, const at::Tensor& v,
                                              const at::Tensor& mu, const at::Tensor& phi,
                                              int64_t chunk, std::optional<double> scale) {
-  const Shape shape = CheckInputs(k, v, mu, phi, chunk);
+  CheckSummarize(k, v, mu, phi, chunk);
+  CheckType(k);
+  const TorchShape shape(k);
   const int64_t count = shape.seq_len / chunk * chunk;
   Batch batch(shape, k.scalar_type(), mu, phi, /*window=*/shape.seq_len, chunk, scale);
   if (shape.batch > 0 && count > 0) {
@@ -260,18 +242,19 @@ std::tuple<at::Tensor, at::Tensor> Summarize(const at::Tensor& k, const at::Tens
   return {batch.Summaries(true).to(k.scalar_type()), batch.Summaries(false).to(k.scalar_type())};
 }
 
-at::Tensor AttentionShape(const at::Tensor& q, const at::Tensor&, const at::Tensor&,
-                          const at::Tensor&, const at::Tensor&, int64_t, int64_t,
-                          std::optional<double>) {
-  return at::empty_like(q, {}, at::MemoryFormat::Contiguous);
+at::Tensor AttentionShape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const at::Tensor& mu, const at::Tensor& phi, int64_t window,
+                          int64_t chunk, std::optional<double>) {
+  CheckAttention(q, k, v, mu, phi, window, chunk);
+  return at::empty_symint(q.sym_sizes(), q.options());
 }
 
 std::tuple<at::Tensor, at::Tensor> SummarizeShape(const at::Tensor& k, const at::Tensor& v,
-                                                  const at::Tensor&, const at::Tensor&,
+                                                  const at::Tensor& mu, const at::Tensor& phi,
                                                   int64_t chunk, std::optional<double>) {
-  std::vector<int64_t> sizes = k.sizes().vec();
-  sizes.at(2) /= chunk;
-  return {at::empty(sizes, k.options()), at::empty(sizes, v.options())};
+  CheckSummarize(k, v, mu, phi, chunk);
+  const c10::SymInt sizes[] = {k.sym_size(0), k.sym_size(1), k.sym_size(2) / chunk, k.sym_size(3)};
+  return {at::empty_symint(sizes, k.options()), at::empty_symint(sizes, v.options())};
 }
 
 }  // namespace
