@@ -1,0 +1,41 @@
+// config.json and serving.json from anywhere: read, or refused with a message.
+
+#include <cstdlib>
+#include <string_view>
+
+#include "models/evabyte/config.h"
+#include "models/io/json_file.h"
+#include "server/repository/serving_settings.h"
+#include "tests/fuzz/fuzz_target.h"
+
+namespace evaserve {
+namespace {
+
+void Check(bool is_so) {
+  if (!is_so) std::abort();
+}
+
+void CheckRefusal(const absl::Status& status) {
+  Check(status.ok() || (absl::IsInvalidArgument(status) && !status.message().empty()));
+}
+
+void Read(std::string_view text) {
+  const absl::StatusOr<nlohmann::json> json = ParseJsonObject(text, "file");
+  CheckRefusal(json.status());
+  if (!json.ok()) return;
+  const absl::StatusOr<EvaByteConfig> config = ParseEvaByteConfig(*json, "directory");
+  CheckRefusal(config.status());
+  if (config.ok()) {
+    Check(config->window % config->chunk == 0 && config->hidden_size % config->num_heads == 0);
+  }
+  CheckRefusal(ParseServingSettings(*json, "file", {}).status());
+  CheckRefusal(ParseVersionPolicy(*json, "file").status());
+}
+
+}  // namespace
+}  // namespace evaserve
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  evaserve::Read({reinterpret_cast<const char*>(data), size});
+  return 0;
+}
