@@ -4,21 +4,21 @@
 #   scripts/gpu-check.sh pack [FOLDER]    where nvcc is: builds, and puts programs, libraries and the
 #                                         demo model into FOLDER (build/gpu-check), to be carried to
 #                                         a machine that has a GPU and neither nvcc nor gRPC
-#   scripts/gpu-check.sh STAGE...         on the machine with the GPU, of wrappers, tests, sanitizer,
-#                                         bench, server
+#   scripts/gpu-check.sh STAGE...         on the machine with the GPU, of wrappers, tests, torch,
+#                                         sanitizer, bench, server
 #   scripts/gpu-check.sh                  all of these, in this order
 #
 # CHECK names the folder (build/gpu-check); RESULTS where JSON lines and the report go
 # (CHECK/results); DEVICE what the server runs on (cuda:0). With DEVICE=cpu the stage `server` needs
-# no GPU, and shows that the folder is complete. The benches' baselines need a Python with PyTorch,
-# and compute-sanitizer is skipped where it is missing.
+# no GPU, and shows that the folder is complete. The stage `torch` and the benches' baselines need a
+# Python with PyTorch, and compute-sanitizer is skipped where it is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 check=${CHECK:-build/gpu-check}
 results=${RESULTS:-$check/results}
 device=${DEVICE:-cuda:0}
-stages=(wrappers tests sanitizer bench server)
+stages=(wrappers tests torch sanitizer bench server)
 programs=(kernels/cuda/device/device_wrapper_test kernels/cuda/device/device_step_test
   models/evabyte/device_backend_test bench/gpu/gpu_bench bench/gpu/model_bench
   bin/evaserve bin/eva)
@@ -33,13 +33,14 @@ own_libraries() {
 pack() {
   local folder=${1:-$check} program
   scripts/setup.sh --cuda
-  scripts/build.sh cuda "${programs[@]##*/}"
+  scripts/build.sh cuda "${programs[@]##*/}" evaserve_torch_ops
   rm -rf "$folder"
   mkdir -p "$folder/lib" "$folder/golden" "$folder/demo"
   for program in "${programs[@]}"; do
     cp "build/cuda/$program" "$folder/"
     own_libraries "build/cuda/$program" | xargs -r cp -t "$folder/lib" -u
   done
+  cp build/cuda/kernels/libevaserve_torch_ops.so "$folder/"
   cp -r "${EVASERVE_GOLDEN_DIR:-../shared/golden}"/evabyte* "$folder/golden/"
   cp -r demo/model demo/passage-1.txt "$folder/demo/"
 }
@@ -57,6 +58,11 @@ wrappers() { run "$check/device_wrapper_test"; }
 tests() {
   EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/device_step_test"
   EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/device_backend_test"
+}
+
+torch() {
+  python3 -c 'import torch' 2> /dev/null || { echo "no PyTorch: skipped"; return 0; }
+  run python3 tests/python/torch_export_test.py "$check/libevaserve_torch_ops.so"
 }
 
 sanitizer() {
@@ -103,7 +109,7 @@ server() {
     kill -0 $server 2> /dev/null || break
     sleep 0.1
   done
-  expect "the model on $device" "loaded model=demo device=$device " "$log"
+  expect "the model on $device" "loaded model=demo .*device=$device " "$log"
 
   EVA_SERVER="127.0.0.1:$(port grpc)"
   export EVA_SERVER

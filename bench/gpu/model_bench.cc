@@ -157,7 +157,7 @@ class Bench {
     double slots = 0.;
     for (int64_t begin = 0; begin < length; begin += config_.window) {
       const double rows = static_cast<double>(std::min<int64_t>(config_.window, length - begin));
-      slots += rows * ((rows + 1) / 2 + static_cast<double>(begin / config_.chunk));
+      slots += rows * ((rows + 1) / 2 + static_cast<double>(begin) / config_.chunk);
     }
     const double flops = 2. * layer_elements_ * length + 4. * config_.hidden_size * slots;
     return config_.num_layers * flops / multiply_rate_;
