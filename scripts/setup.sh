@@ -45,6 +45,7 @@ unpack_packages() {
   local folder=.deps/packages stamp=.deps/packages.stamp downloads
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$*" ] && return
   rm -rf "$folder"
+  mkdir -p "$folder"
   downloads=$(mktemp -d)
   as_root apt-get update -q
   (cd "$downloads" && apt-get download -q "$@")
