@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <regex>
-#include <sstream>
 
 #include "models/testing/random_model.h"
 #include "models/testing/temp_dir.h"
@@ -39,8 +39,9 @@ class CredentialsProgramTest : public testing::Test {
   }
 
   std::vector<std::string> Args(const std::vector<std::string>& more) const {
-    std::vector<std::string> args = {"--model",     "tiny=" + model_.path().string(), "--metrics-address",
-                                     "127.0.0.1:0", "--log-level",           "trace"};
+    std::vector<std::string> args = {"--model",           "tiny=" + model_.path().string(),
+                                     "--metrics-address", "127.0.0.1:0",
+                                     "--log-level",       "trace"};
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
@@ -154,12 +155,15 @@ TEST_F(CredentialsProgramTest, WithoutTokensTheLogNamesTheCertificate) {
 
   GenerateAll(*client, GreedyRequest("abc", 1));
 
-  EXPECT_TRUE(server.WaitForError(" client=somebody model=tiny method=Generate code=OK"));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_THAT(server.Error(), HasSubstr(" client=somebody model=tiny method=Generate code=OK"));
 }
 
 TEST_F(CredentialsProgramTest, EvaRefusesWhatWouldGiveATokenAway) {
   const std::string token = FileWith("token", "some-token");
-  Program eva(EVA_PROGRAM, {"models", "--server", "192.0.2.1:8001", "--timeout", "5", "--token-file", token});
+  Program eva(EVA_PROGRAM,
+              {"models", "--server", "192.0.2.1:8001", "--timeout", "5", "--token-file", token});
 
   EXPECT_EQ(eva.Wait(), 2);
   EXPECT_THAT(eva.Error(), HasSubstr("without TLS"));
