@@ -43,6 +43,7 @@ pack() {
   cp build/cuda/kernels/libevaserve_torch_ops.so "$folder/"
   cp -r "${EVASERVE_GOLDEN_DIR:-../shared/golden}"/evabyte* "$folder/golden/"
   cp -r demo/model demo/passage-1.txt "$folder/demo/"
+  find "$folder" -maxdepth 1 -type f -exec strip {} +  # it is to be carried
 }
 
 # The folder of PyTorch's CUDA libraries, if there is one.

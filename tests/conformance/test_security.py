@@ -147,6 +147,17 @@ def test_the_examples_and_eva_agree(pytestconfig, secure_server, stubs_dir, file
     assert run(pytestconfig.getoption("eva"), "generate", "Hello") == text
 
 
+@pytest.mark.parametrize("example", ["generate_stubs.py", "generate_tritonclient.py"])
+def test_the_examples_give_no_token_away(stubs_dir, example):
+    command = [sys.executable, PYTHON_EXAMPLES / example, "Hello", "--server", "192.0.2.1:8001"]
+    command += ["--model", "tiny"] if "triton" in example else []
+    environment = dict(os.environ, PYTHONPATH=str(stubs_dir), EVA_TOKEN="some-token")
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert run.returncode == 1
+    assert "overheard" in run.stderr
+    assert "some-token" not in run.stderr
+
+
 def test_no_secret_is_in_the_log(secure_server, secure_client, headers):
     secure_client.infer("tiny", [text_input(b"Hello")], headers=headers, request_id="the last")
     deadline = time.monotonic() + 10
