@@ -5,11 +5,11 @@
 #   docker build -t evaserve:demo --target demo . for the CPU, with the demo model inside
 #
 # BASE is what is built on. A tag moves; to build the same tomorrow, give it by digest:
-#   --build-arg BASE=docker.io/library/debian:12-slim@sha256:...
+#   --build-arg BASE=debian:12-slim@sha256:...
 #   (docker buildx imagetools inspect debian:12-slim tells the digest)
 # VERSION and REVISION become labels. docs/operations.md shows how to run the image, and
 # deploy/image/check.sh tries it.
-ARG BASE=docker.io/library/debian:12-slim
+ARG BASE=debian:12-slim
 
 FROM ${BASE} AS tools
 WORKDIR /src
