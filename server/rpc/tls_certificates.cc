@@ -11,18 +11,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/log.h"
+#include "server/rpc/free_with.h"
 #include "server/small_file.h"
 
 namespace evaserve {
 namespace {
 
-template <auto free>
-struct FreeWith {
-  template <typename T>
-  void operator()(T* object) const {
-    free(object);
-  }
-};
 using Bio = std::unique_ptr<BIO, FreeWith<BIO_free>>;
 using Certificate = std::unique_ptr<X509, FreeWith<X509_free>>;
 using PrivateKey = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;

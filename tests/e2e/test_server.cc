@@ -1,6 +1,5 @@
 #include "tests/e2e/test_server.h"
 
-#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "models/testing/random_model.h"
+#include "tests/e2e/connect_to.h"
 
 namespace evaserve {
 namespace {
@@ -31,19 +31,6 @@ std::unique_ptr<Server> StartServer(Config config, const std::filesystem::path& 
     abort();
   }
   return *std::move(server);
-}
-
-int ConnectTo(int port) {
-  const int connection = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    perror("connect");
-    abort();
-  }
-  return connection;
 }
 
 }  // namespace

@@ -1,38 +1,16 @@
 #include "tests/e2e/tls_handshake.h"
 
-#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
+
+#include "server/rpc/free_with.h"
+#include "tests/e2e/connect_to.h"
 
 namespace evaserve {
 namespace {
-
-template <auto free>
-struct FreeWith {
-  template <typename T>
-  void operator()(T* object) const {
-    free(object);
-  }
-};
-
-int ConnectTo(int port) {
-  const int connection = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    perror("connect");
-    abort();
-  }
-  return connection;
-}
 
 std::string SerialOf(const X509* certificate) {
   const std::unique_ptr<BIGNUM, FreeWith<BN_free>> number(

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <functional>
 
+#include "server/rpc/free_with.h"
+
 namespace evaserve {
 namespace {
 
@@ -19,13 +21,6 @@ void Check(bool succeeded, const char* what) {
   abort();
 }
 
-template <auto free>
-struct FreeWith {
-  template <typename T>
-  void operator()(T* object) const {
-    free(object);
-  }
-};
 using Certificate = std::unique_ptr<X509, FreeWith<X509_free>>;
 using PrivateKey = std::unique_ptr<EVP_PKEY, FreeWith<EVP_PKEY_free>>;
 
