@@ -13,17 +13,12 @@
 #include <string>
 #include <tuple>
 
+#include "kernels/torch_ops_signatures.h"
+
 namespace evaserve {
 namespace {
 
 using testing::HasSubstr;
-
-using AttentionFn = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                               const at::Tensor&, const at::Tensor&, int64_t, int64_t,
-                               std::optional<double>);
-using SummarizeFn = std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&,
-                                                       const at::Tensor&, const at::Tensor&,
-                                                       int64_t, std::optional<double>);
 
 constexpr int64_t kWindow = 256, kChunk = 16;
 

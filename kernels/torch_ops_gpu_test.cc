@@ -18,18 +18,12 @@
 #include <vector>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/torch_ops_signatures.h"
 
 namespace evaserve {
 namespace {
 
 using testing::HasSubstr;
-
-using AttentionFn = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                               const at::Tensor&, const at::Tensor&, int64_t, int64_t,
-                               std::optional<double>);
-using SummarizeFn = std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&,
-                                                       const at::Tensor&, const at::Tensor&,
-                                                       int64_t, std::optional<double>);
 
 // Of the root mean squares: the type's rounding of keys, values, weights and results.
 double ToleranceOf(at::ScalarType type) {

@@ -14,18 +14,12 @@
 #include <tuple>
 
 #include "kernels/testing/golden_reader.h"
+#include "kernels/torch_ops_signatures.h"
 
 namespace evaserve {
 namespace {
 
 using testing::HasSubstr;
-
-using AttentionFn = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                               const at::Tensor&, const at::Tensor&, int64_t, int64_t,
-                               std::optional<double>);
-using SummarizeFn = std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&,
-                                                       const at::Tensor&, const at::Tensor&,
-                                                       int64_t, std::optional<double>);
 
 class TorchOpsTest : public testing::Test {
  protected:
