@@ -19,15 +19,24 @@ ActiveRequest::ActiveRequest(RequestId id, Request request, int64_t max_new_toke
       request_(std::move(request)),
       max_new_tokens_(max_new_tokens),
       submitted_(submitted),
-      feed_(request_.tokens) {
+      // Nobody asks what comes after the last token of a score.
+      num_unfed_(request_.task == Task::kScore ? 1 : 0) {
   if (request_.task == Task::kGenerate) {
     sampler_.emplace(request_.generate.sampling);
     sampler_->Observe(request_.tokens);
     generation_.emplace(request_.generate, max_new_tokens, model.info().eos_tokens,
                         model.tokenizer());
   }
-  // Nobody asks what comes after the last token of a score.
-  if (request_.task == Task::kScore) feed_ = feed_.first(feed_.size() - 1);
+}
+
+int ActiveRequest::tokens_at_hand() const {
+  return static_cast<int>(std::ssize(request_.tokens) - num_unfed_ - position_);
+}
+
+void ActiveRequest::Append(std::span<const TokenId> tokens) {
+  request_.tokens.insert(request_.tokens.end(), tokens.begin(), tokens.end());
+  request_.tokens_to_come -= std::ssize(tokens);
+  if (sampler_) sampler_->Observe(tokens);
 }
 
 int64_t ActiveRequest::max_length() const {
@@ -46,7 +55,7 @@ StepItem ActiveRequest::NextItem(int num_tokens) {
     return item;
   }
   step_tokens_ = num_tokens;
-  item.tokens = feed_.subspan(position_, num_tokens);
+  item.tokens = std::span(request_.tokens).subspan(position_, num_tokens);
   switch (request_.task) {
     case Task::kGenerate:
       if (position_ + num_tokens == prefill_tokens()) item.sampler = &*sampler_;
@@ -117,7 +126,7 @@ std::vector<float> ActiveRequest::Embedding() const {
 
 Completion ActiveRequest::MakeCompletion(absl::Status status, TimePoint now) {
   Completion completion;
-  completion.usage.prompt_tokens = prompt_tokens();
+  completion.usage.prompt_tokens = std::ssize(request_.tokens);
   completion.timings.queue = Between(submitted_, first_step_.value_or(now));
   if (first_token_) completion.timings.first_token = Between(submitted_, *first_token_);
   completion.timings.total = Between(submitted_, now);

@@ -31,10 +31,16 @@ class ActiveRequest {
   TimePoint deadline() const { return request_.deadline; }
   TimePoint submitted() const { return submitted_; }
   int priority() const { return request_.priority; }
-  int64_t prompt_tokens() const { return static_cast<int64_t>(request_.tokens.size()); }
+  int64_t prompt_tokens() const { return request_.num_tokens(); }
 
   // Tokens to feed before the first new token, or before the request is done.
-  int64_t prefill_tokens() const { return static_cast<int64_t>(feed_.size()); }
+  int64_t prefill_tokens() const { return prompt_tokens() - num_unfed_; }
+
+  // How many of those that are left to feed have come.
+  int tokens_at_hand() const;
+
+  // The next tokens of a prompt that comes in pieces.
+  void Append(std::span<const TokenId> tokens);
 
   // The most tokens that its state will ever see.
   int64_t max_length() const;
@@ -67,13 +73,13 @@ class ActiveRequest {
   std::vector<float> Embedding() const;
 
   const RequestId id_;
-  const Request request_;
+  Request request_;
   const int64_t max_new_tokens_;
   const TimePoint submitted_;
-  std::span<const TokenId> feed_;  // of request_.tokens: what the state has to see
+  const int num_unfed_;  // last tokens that the state need not see
   std::unique_ptr<Sequence> sequence_;
-  int64_t position_ = 0;     // in feed_
-  int64_t step_tokens_ = 0;  // of feed_, in the step that is going on
+  int64_t position_ = 0;     // in request_.tokens
+  int64_t step_tokens_ = 0;  // of them, in the step that is going on
   TokenId last_token_ = 0;   // of a generation
   std::optional<Sampler> sampler_;
   std::optional<Generation> generation_;

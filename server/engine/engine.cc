@@ -7,6 +7,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "server/engine/active_request.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/request_check.h"
@@ -24,7 +27,11 @@ RequestLimits LimitsOf(const Model& model, const EngineOptions& options) {
 
 class Handle final : public RequestHandle {
  public:
-  Handle(RequestId id, std::shared_ptr<Mailbox> mailbox) : id_(id), mailbox_(std::move(mailbox)) {}
+  Handle(RequestId id, int64_t tokens_to_come, int vocab_size, std::shared_ptr<Mailbox> mailbox)
+      : id_(id),
+        vocab_size_(vocab_size),
+        mailbox_(std::move(mailbox)),
+        tokens_to_come_(tokens_to_come) {}
 
   void Cancel() override {
     if (!cancelled_.exchange(true)) mailbox_->Cancel(id_);
@@ -32,10 +39,29 @@ class Handle final : public RequestHandle {
 
   void Resume() override { mailbox_->Resume(id_); }
 
+  absl::Status Append(std::vector<TokenId> tokens) override {
+    if (absl::Status status = CheckTokens("prompt", tokens, vocab_size_); !status.ok()) {
+      return status;
+    }
+    absl::MutexLock lock(&mutex_);  // pieces are queued in the order of the calls
+    const auto num_tokens = static_cast<int64_t>(tokens.size());
+    if (num_tokens > tokens_to_come_) {
+      return absl::InvalidArgumentError(absl::StrCat("prompt has ", num_tokens,
+                                                     " more tokens, allowed are ", tokens_to_come_,
+                                                     " by what was said at its beginning"));
+    }
+    tokens_to_come_ -= num_tokens;
+    mailbox_->Append({id_, std::move(tokens)});
+    return absl::OkStatus();
+  }
+
  private:
   const RequestId id_;
+  const int vocab_size_;
   const std::shared_ptr<Mailbox> mailbox_;
   std::atomic<bool> cancelled_{false};
+  absl::Mutex mutex_;
+  int64_t tokens_to_come_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -67,10 +93,11 @@ class Engine::Impl {
     if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
     const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
     const int64_t max_new_tokens = MaxNewTokens(request, limits_);
+    const int64_t tokens_to_come = request.tokens_to_come;
     absl::Status status = mailbox_->Submit(
         std::make_unique<ActiveRequest>(id, std::move(request), max_new_tokens, *model_, now));
     if (!status.ok()) return status;
-    return std::make_shared<Handle>(id, mailbox_);
+    return std::make_shared<Handle>(id, tokens_to_come, limits_.vocab_size, mailbox_);
   }
 
   const Model& model() const { return *model_; }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "models/model.h"
@@ -45,12 +46,20 @@ class RequestHandle {
 
   // Lets a generation go on whose sink had returned false.
   virtual void Resume() = 0;
+
+  // The next tokens of a prompt that comes in pieces. InvalidArgument, and nothing happens, for
+  // more than Request::tokens_to_come in all or a token outside the vocabulary. Does nothing after
+  // the end.
+  virtual absl::Status Append(std::vector<TokenId> /*tokens*/) {
+    return absl::InvalidArgumentError("the prompt has come whole");
+  }
 };
 
 // Runs the requests of one model together, in steps of one flat batch: every step advances each
 // generating sequence by a token and uses the rest of its token budget for prompts, cut at window
 // boundaries. Requests are admitted first come first served, each when the pages that it can ever
-// need are free, so a sequence that runs always finishes.
+// need are free, so a sequence that runs always finishes. A prompt that comes in pieces is admitted
+// for its whole length, and what has come is taken in at once.
 //
 // Owns one thread. Thread-safe.
 class Engine {

@@ -45,6 +45,11 @@ void Mailbox::Resume(RequestId id) {
   if (!mail_.closed) mail_.resumed.push_back(id);
 }
 
+void Mailbox::Append(Piece piece) {
+  absl::MutexLock lock(&mutex_);
+  if (!mail_.closed) mail_.pieces.push_back(std::move(piece));
+}
+
 void Mailbox::Drain() {
   absl::MutexLock lock(&mutex_);
   draining_ = true;
@@ -67,8 +72,8 @@ EngineState Mailbox::state() const {
 }
 
 bool Mailbox::HasMail() const {
-  return mail_.closed || !mail_.submitted.empty() || !mail_.cancelled.empty() ||
-         !mail_.resumed.empty();
+  return mail_.closed || !mail_.submitted.empty() || !mail_.pieces.empty() ||
+         !mail_.cancelled.empty() || !mail_.resumed.empty();
 }
 
 Mailbox::Mail Mailbox::Take(TimePoint deadline) {

@@ -22,8 +22,15 @@ class Mailbox {
     int64_t max_waiting_tokens = 16 << 20;  // one request alone may have more
   };
 
+  // The next tokens of a prompt.
+  struct Piece {
+    RequestId id = 0;
+    std::vector<TokenId> tokens;
+  };
+
   struct Mail {
     std::vector<std::unique_ptr<ActiveRequest>> submitted;  // oldest first
+    std::vector<Piece> pieces;                              // in order
     std::vector<RequestId> cancelled;
     std::vector<RequestId> resumed;
     bool closed = false;
@@ -35,6 +42,7 @@ class Mailbox {
   absl::Status Submit(std::unique_ptr<ActiveRequest> request);
   void Cancel(RequestId id);
   void Resume(RequestId id);
+  void Append(Piece piece);
 
   // Refuses submissions from now on.
   void Drain();

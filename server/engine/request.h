@@ -84,11 +84,16 @@ struct Request {
   std::string id;  // for logs
   Task task = Task::kGenerate;
   std::vector<TokenId> tokens;  // the prompt or text, beginning-of-sequence token included
-  GenerateOptions generate;     // for kGenerate
-  bool normalize = true;        // for kEmbed: scale the embedding to length 1
+  // Of a prompt that comes in pieces: how many tokens will come by RequestHandle::Append().
+  int64_t tokens_to_come = 0;
+  GenerateOptions generate;  // for kGenerate
+  bool normalize = true;     // for kEmbed: scale the embedding to length 1
   TimePoint deadline = TimePoint::max();
   int priority = kDefaultPriority;  // 1 goes first; within one, who came first
   std::shared_ptr<ResponseSink> sink;
+
+  // Of the whole prompt or text.
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()) + tokens_to_come; }
 };
 
 }  // namespace evaserve

@@ -9,21 +9,8 @@ namespace {
 
 const char* FieldName(Task task) { return task == Task::kGenerate ? "prompt" : "text"; }
 
-int64_t NumTokens(const Request& request) { return static_cast<int64_t>(request.tokens.size()); }
-
-absl::Status CheckTokens(const Request& request, const RequestLimits& limits) {
-  for (size_t i = 0; i < request.tokens.size(); ++i) {
-    const TokenId token = request.tokens[i];
-    if (token >= 0 && token < limits.vocab_size) continue;
-    return absl::InvalidArgumentError(absl::StrCat(FieldName(request.task), " has token ", token,
-                                                   " at ", i, ", the vocabulary has ",
-                                                   limits.vocab_size));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckLength(const Request& request, const RequestLimits& limits) {
-  const int64_t tokens = NumTokens(request);
+  const int64_t tokens = request.num_tokens();
   const char* field = FieldName(request.task);
   if (tokens == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is empty"));
   if (limits.max_prompt_tokens > 0 && tokens > limits.max_prompt_tokens) {
@@ -69,7 +56,7 @@ absl::Status CheckGenerateOptions(const GenerateOptions& options, const RequestL
 }
 
 absl::Status CheckPool(const Request& request, const RequestLimits& limits) {
-  const int64_t tokens = NumTokens(request);
+  const int64_t tokens = request.num_tokens();
   const char* field = FieldName(request.task);
   if (tokens > limits.max_pool_tokens) {
     return absl::InvalidArgumentError(absl::StrCat(field, " has ", tokens, " tokens, the limit is ",
@@ -100,12 +87,24 @@ RequestLimits LimitsOf(const Model& model) {
 }
 
 int64_t MaxNewTokens(const Request& request, const RequestLimits& limits) {
-  return std::min(request.generate.max_new_tokens, limits.max_seq_len - NumTokens(request));
+  return std::min(request.generate.max_new_tokens, limits.max_seq_len - request.num_tokens());
+}
+
+absl::Status CheckTokens(const char* field, std::span<const TokenId> tokens, int vocab_size) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;
+    return absl::InvalidArgumentError(absl::StrCat(field, " has token ", tokens[i], " at ", i,
+                                                   ", the vocabulary has ", vocab_size));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckRequest(const Request& request, const RequestLimits& limits) {
   if (absl::Status status = CheckLength(request, limits); !status.ok()) return status;
-  if (absl::Status status = CheckTokens(request, limits); !status.ok()) return status;
+  if (absl::Status status = CheckTokens(FieldName(request.task), request.tokens, limits.vocab_size);
+      !status.ok()) {
+    return status;
+  }
   if (request.priority < kMostUrgent || request.priority > kLeastUrgent) {
     return absl::InvalidArgumentError(absl::StrCat(
         "priority is ", request.priority, ", allowed is ", kMostUrgent, " to ", kLeastUrgent));

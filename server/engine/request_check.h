@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "absl/status/status.h"
 #include "models/model.h"
@@ -23,6 +24,9 @@ RequestLimits LimitsOf(const Model& model);
 
 // The new tokens that a generation can get: max_new_tokens, or fewer where the model's length ends.
 int64_t MaxNewTokens(const Request& request, const RequestLimits& limits);
+
+// InvalidArgument for a token outside the vocabulary.
+absl::Status CheckTokens(const char* field, std::span<const TokenId> tokens, int vocab_size);
 
 // InvalidArgument, naming field, value and limit, for an empty or too long text, one that is too
 // short for its task, a token outside the vocabulary, bad options, or a request whose state can

@@ -43,16 +43,15 @@ std::vector<RequestId> Scheduler::Admit() {
   return admitted;
 }
 
-std::span<const StepPiece> Scheduler::FormStep(
-    absl::FunctionRef<int(RequestId)> tokens_to_boundary) {
+std::span<const StepPiece> Scheduler::FormStep(absl::FunctionRef<int(RequestId)> most_tokens) {
   step_.clear();
   for (const Running& sequence : running_) {
     if (sequence.prefill_tokens_left == 0 && !sequence.paused) {
       step_.push_back({.id = sequence.id, .num_tokens = 1, .is_prefill = false});
     }
   }
-  const std::vector<int64_t> shares = ShareBudget(
-      tokens_to_boundary, options_.max_batch_tokens - static_cast<int64_t>(step_.size()));
+  const std::vector<int64_t> shares =
+      ShareBudget(most_tokens, options_.max_batch_tokens - static_cast<int64_t>(step_.size()));
   for (size_t i = 0; i < running_.size(); ++i) {
     if (shares[i] == 0) continue;
     step_.push_back(
@@ -63,15 +62,16 @@ std::span<const StepPiece> Scheduler::FormStep(
 }
 
 // Prompt tokens of each running sequence.
-std::vector<int64_t> Scheduler::ShareBudget(absl::FunctionRef<int(RequestId)> tokens_to_boundary,
+std::vector<int64_t> Scheduler::ShareBudget(absl::FunctionRef<int(RequestId)> most_tokens,
                                             int64_t budget) const {
   std::vector<int64_t> shares(running_.size(), 0), most(running_.size(), 0);
   std::vector<size_t> prompts;  // those that are sure of a share
   for (size_t i = 0; i < running_.size(); ++i) {
     if (running_[i].prefill_tokens_left == 0) continue;
     most[i] = std::min(running_[i].prefill_tokens_left,
-                       static_cast<int64_t>(tokens_to_boundary(running_[i].id)));
-    if (std::ssize(prompts) < std::max<int64_t>(1, budget / kLeastShare)) prompts.push_back(i);
+                       static_cast<int64_t>(most_tokens(running_[i].id)));
+    if (most[i] > 0 && std::ssize(prompts) < std::max<int64_t>(1, budget / kLeastShare))
+      prompts.push_back(i);
   }
   // What the younger ones leave goes to the older ones.
   for (size_t n = prompts.size(); n > 0; --n) {

@@ -57,9 +57,9 @@ class Scheduler {
   std::vector<RequestId> Admit();
 
   // The next step, empty if nobody can go on; valid until the next call. Its prompt tokens count as
-  // done. `tokens_to_boundary` says for a running sequence how many tokens, at least 1, it can take
-  // in one step.
-  std::span<const StepPiece> FormStep(absl::FunctionRef<int(RequestId)> tokens_to_boundary);
+  // done. `most_tokens` says for a running sequence how many tokens of its prompt one step can take
+  // in: its window may end, or the rest not have come yet (0).
+  std::span<const StepPiece> FormStep(absl::FunctionRef<int(RequestId)> most_tokens);
 
   // A paused sequence keeps its place and its pages, but generates nothing.
   void SetPaused(RequestId id, bool paused);
@@ -80,7 +80,7 @@ class Scheduler {
     bool paused = false;
   };
 
-  std::vector<int64_t> ShareBudget(absl::FunctionRef<int(RequestId)> tokens_to_boundary,
+  std::vector<int64_t> ShareBudget(absl::FunctionRef<int(RequestId)> most_tokens,
                                    int64_t budget) const;
 
   const Options options_;

@@ -69,6 +69,17 @@ TEST(SchedulerTest, AdmitsNoMoreSequencesThanAStepHasTokens) {
   EXPECT_THAT(scheduler.Admit(), ElementsAre(1));
 }
 
+TEST(SchedulerTest, APromptWhoseTokensHaveNotComeLeavesItsShareToOthers) {
+  Scheduler scheduler({.max_batch_tokens = 256, .total_pages = 10});
+  for (RequestId id : {1, 2, 3}) scheduler.Enqueue({.id = id, .prefill_tokens = 500, .pages = 1});
+  scheduler.Admit();
+
+  const auto only_two_and_three = [](RequestId id) { return id == 1 ? 0 : 500; };
+
+  EXPECT_THAT(scheduler.FormStep(only_two_and_three),
+              ElementsAre(Prefill(2, 128), Prefill(3, 128)));
+}
+
 TEST(SchedulerTest, ARemovedWaitingRequestIsNotAdmitted) {
   Scheduler scheduler({.total_pages = 10});
   for (RequestId id : {1, 2}) scheduler.Enqueue({.id = id, .prefill_tokens = 1, .pages = 1});

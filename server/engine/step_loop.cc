@@ -54,6 +54,10 @@ void StepLoop::Receive(Mailbox::Mail mail) {
     if (request->deadline() != TimePoint::max()) deadlines_.emplace(request->deadline(), id);
     requests_.emplace(id, std::move(request));
   }
+  for (const Mailbox::Piece& piece : mail.pieces) {
+    const auto found = requests_.find(piece.id);
+    if (found != requests_.end()) found->second->Append(piece.tokens);
+  }
   for (RequestId id : mail.resumed) scheduler_.SetPaused(id, false);
   for (RequestId id : mail.cancelled) {
     End(id, absl::CancelledError("the request was cancelled"), Clock::now());
@@ -90,8 +94,10 @@ void StepLoop::AdmitWaiting() {
 }
 
 bool StepLoop::RunStep(TimePoint now) {
-  const std::span<const StepPiece> pieces = scheduler_.FormStep(
-      [this](RequestId id) { return model_.TokensToBoundary(requests_.at(id)->sequence()); });
+  const std::span<const StepPiece> pieces = scheduler_.FormStep([this](RequestId id) {
+    const ActiveRequest& request = *requests_.at(id);
+    return std::min(model_.TokensToBoundary(request.sequence()), request.tokens_at_hand());
+  });
   if (pieces.empty()) return false;
   GatherItems(pieces, now);
   if (items_.empty()) return true;

@@ -1,0 +1,179 @@
+// Prompts that come in pieces.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "server/engine/engine.h"
+#include "tests/fakes/fake_engine.h"
+
+namespace evaserve {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using Piece = FakeModelControl::Piece;
+using Handle = std::shared_ptr<RequestHandle>;
+
+const std::string kBegin = "a prompt that comes ";
+const std::string kEnd = "in two pieces, the second of them longer than a window";
+
+std::vector<TokenId> Bytes(const FakeEngine& fake, const std::string& text) {
+  std::vector<TokenId> tokens;
+  for (char c : text) tokens.push_back(fake.engine->tokenizer().ByteToken(static_cast<uint8_t>(c)));
+  return tokens;
+}
+
+// Of which `begin` is there and `tokens_to_come` are not.
+Request Growing(const std::string& begin, int64_t tokens_to_come,
+                std::shared_ptr<ResponseSink> sink) {
+  Request request = GenerateRequest(begin, 10, std::move(sink));
+  request.tokens_to_come = tokens_to_come;
+  return request;
+}
+
+Handle Submit(FakeEngine& fake, Request request) {
+  absl::StatusOr<Handle> handle = fake.engine->Submit(std::move(request));
+  EXPECT_TRUE(handle.ok()) << handle.status();
+  return *handle;
+}
+
+TEST(GrowingPromptTest, SaysTheSameAsThePromptInOnePiece) {
+  FakeEngine fake;
+  auto whole = std::make_shared<RecordingSink>(), grown = std::make_shared<RecordingSink>();
+  Submit(fake, GenerateRequest(kBegin + kEnd, 10, whole));
+
+  const Handle handle = Submit(fake, Growing(kBegin, std::ssize(kEnd), grown));
+  ASSERT_TRUE(handle->Append(Bytes(fake, kEnd.substr(0, 7))).ok());
+  ASSERT_TRUE(handle->Append(Bytes(fake, kEnd.substr(7))).ok());
+
+  const Completion completion = grown->WaitUntilDone();
+  whole->WaitUntilDone();
+  EXPECT_EQ(grown->text(), whole->text());
+  EXPECT_EQ(completion.usage.prompt_tokens, std::ssize(kBegin + kEnd) + 1);
+}
+
+TEST(GrowingPromptTest, WhatHasComeIsTakenInBeforeTheRest) {
+  FakeEngine fake;
+  auto sink = std::make_shared<RecordingSink>();
+
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+
+  fake.control->WaitForSteps(1);
+  EXPECT_THAT(fake.control->steps().front(), Contains(Piece{.length = 0, .num_tokens = 5}));
+  ASSERT_TRUE(handle->Append(Bytes(fake, "abc")).ok());
+  EXPECT_TRUE(sink->WaitUntilDone().status.ok());
+}
+
+TEST(GrowingPromptTest, OthersGoOnWhileItWaits) {
+  FakeEngine fake;
+  auto waiting = std::make_shared<RecordingSink>(), other = std::make_shared<RecordingSink>();
+  const Handle handle = Submit(fake, Growing("four", 3, waiting));
+
+  Submit(fake, GenerateRequest("other", 5, other));
+
+  EXPECT_TRUE(other->WaitUntilDone().status.ok());
+  EXPECT_EQ(waiting->num_done(), 0);
+}
+
+TEST(GrowingPromptTest, TheRepetitionPenaltyKnowsEveryPiece) {
+  FakeEngine fake;
+  auto whole = std::make_shared<RecordingSink>(), grown = std::make_shared<RecordingSink>();
+  const auto penalised = [](Request request) {
+    request.generate.sampling.repetition_penalty = 100;
+    return request;
+  };
+  Submit(fake, penalised(GenerateRequest("abcdefghijklmnopqrstuvw", 3, whole)));
+
+  const Handle handle = Submit(fake, penalised(Growing("a", 22, grown)));
+  ASSERT_TRUE(handle->Append(Bytes(fake, "bcdefghijklmnopqrstuvw")).ok());
+
+  whole->WaitUntilDone();
+  grown->WaitUntilDone();
+  EXPECT_EQ(grown->text().substr(0, 3), whole->text());
+}
+
+TEST(GrowingPromptTest, AScoreMayGrowToo) {
+  FakeEngine fake;
+  auto whole = std::make_shared<RecordingSink>(), grown = std::make_shared<RecordingSink>();
+  Request score = GenerateRequest(kBegin + kEnd, 1, whole);
+  score.task = Task::kScore;
+  Submit(fake, std::move(score));
+
+  Request growing = Growing(kBegin, std::ssize(kEnd), grown);
+  growing.task = Task::kScore;
+  const Handle handle = Submit(fake, std::move(growing));
+  fake.control->WaitForSteps(1);
+  ASSERT_TRUE(handle->Append(Bytes(fake, kEnd)).ok());
+
+  EXPECT_EQ(grown->WaitUntilDone().logprobs, whole->WaitUntilDone().logprobs);
+}
+
+TEST(GrowingPromptTest, RefusesMoreThanWasSaid) {
+  FakeEngine fake;
+  auto sink = std::make_shared<RecordingSink>();
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+  ASSERT_TRUE(handle->Append(Bytes(fake, "ab")).ok());
+
+  const absl::Status status = handle->Append(Bytes(fake, "cd"));
+
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("2 more tokens, allowed are 1"));
+  ASSERT_TRUE(handle->Append(Bytes(fake, "c")).ok()) << "the refused piece has changed nothing";
+  EXPECT_TRUE(sink->WaitUntilDone().status.ok());
+}
+
+TEST(GrowingPromptTest, RefusesATokenOutsideTheVocabulary) {
+  FakeEngine fake;
+  const Handle handle = Submit(fake, Growing("four", 3, std::make_shared<RecordingSink>()));
+
+  const absl::Status status = handle->Append({fake.engine->info().vocab_size});
+
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+}
+
+TEST(GrowingPromptTest, AWholePromptTakesNoPieces) {
+  FakeEngine fake;
+  const Handle handle =
+      Submit(fake, GenerateRequest("whole", 10, std::make_shared<RecordingSink>()));
+
+  EXPECT_TRUE(absl::IsInvalidArgument(handle->Append(Bytes(fake, "a"))));
+}
+
+TEST(GrowingPromptTest, ItsWholeLengthCountsAgainstTheLimits) {
+  FakeEngine fake({.max_prompt_tokens = 8});
+
+  const auto handle =
+      fake.engine->Submit(Growing("four", 4, std::make_shared<RecordingSink>())).status();
+
+  EXPECT_TRUE(absl::IsInvalidArgument(handle)) << handle;
+}
+
+TEST(GrowingPromptTest, CancelFreesItsStateWhileItWaits) {
+  FakeEngine fake;
+  auto sink = std::make_shared<RecordingSink>();
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+  fake.control->WaitForSteps(1);
+
+  handle->Cancel();
+
+  EXPECT_TRUE(absl::IsCancelled(sink->WaitUntilDone().status));
+  EXPECT_EQ(fake.control->live_sequences(), 0);
+  EXPECT_TRUE(handle->Append(Bytes(fake, "abc")).ok()) << "after the end nothing happens";
+}
+
+TEST(GrowingPromptTest, ADeadlineEndsItWhileItWaits) {
+  FakeEngine fake;
+  auto sink = std::make_shared<RecordingSink>();
+  Request request = Growing("four", 3, sink);
+  request.deadline = Clock::now() + std::chrono::milliseconds(20);
+
+  Submit(fake, std::move(request));
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sink->WaitUntilDone().status));
+}
+
+}  // namespace
+}  // namespace evaserve
