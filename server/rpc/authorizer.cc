@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/log.h"
+#include "server/rpc/call_info.h"
 #include "server/small_file.h"
 
 namespace evaserve {
@@ -89,9 +90,7 @@ absl::Status Authorizer::Check(std::string_view method, std::string_view authori
 
 Caller Authorizer::CallerOf(const grpc::ServerContextBase& context) const {
   if (!asks_for_tokens()) return Caller::Anyone(CertificateName(context));
-  const auto [begin, end] = context.client_metadata().equal_range("authorization");
-  if (begin == end || std::next(begin) != end) return Caller();
-  return Find({begin->second.data(), begin->second.size()});
+  return Find(OnlyMetadataOf(context, "authorization"));
 }
 
 Caller Authorizer::Find(std::string_view authorization) const {

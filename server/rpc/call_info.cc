@@ -19,8 +19,13 @@ std::string MetadataOf(const grpc::ServerContextBase& context, const char* key) 
   return {found->second.data(), found->second.size()};
 }
 
-std::string RequestIdOf(const grpc::ServerContextBase& context, const std::string& field) {
-  return field.empty() ? MetadataOf(context, "x-request-id") : field;
+std::string OnlyMetadataOf(const grpc::ServerContextBase& context, const char* key) {
+  return context.client_metadata().count(key) == 1 ? MetadataOf(context, key) : "";
+}
+
+RequestIdentity RequestIdOf(const grpc::ServerContextBase& context, const std::string& field) {
+  return {.id = field.empty() ? MetadataOf(context, "x-request-id") : field,
+          .trace = ParseTraceparent(OnlyMetadataOf(context, "traceparent"))};
 }
 
 absl::Status TellExpired(absl::Status status, TimePoint deadline) {

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "server/engine/request.h"
+#include "server/rpc/request_identity.h"
 
 namespace evaserve {
 
@@ -15,8 +16,12 @@ TimePoint DeadlineOf(const grpc::ServerContextBase& context);
 // The first value of the client's metadata `key`, or empty.
 std::string MetadataOf(const grpc::ServerContextBase& context, const char* key);
 
-// What the client named the request: `field`, or else metadata x-request-id, or empty.
-std::string RequestIdOf(const grpc::ServerContextBase& context, const std::string& field);
+// The client's metadata `key`, or empty unless it has exactly one value.
+std::string OnlyMetadataOf(const grpc::ServerContextBase& context, const char* key);
+
+// What the client named the request, `field` or else metadata x-request-id, and metadata
+// traceparent.
+RequestIdentity RequestIdOf(const grpc::ServerContextBase& context, const std::string& field);
 
 // How a request ended, told apart: gRPC cancels a call whose deadline passes just as one whose
 // client has gone.

@@ -59,7 +59,10 @@ RequestScope::~RequestScope() {
   --log_.in_flight_;
 }
 
-void RequestScope::SetId(std::string id) { id_ = id.empty() ? MakeId() : std::move(id); }
+void RequestScope::SetId(RequestIdentity identity) {
+  identity_ = std::move(identity);
+  if (identity_.id.empty()) identity_.id = MakeId();
+}
 
 void RequestScope::Add(const Completion& completion) {
   usage_.prompt_tokens += completion.usage.prompt_tokens;
@@ -80,7 +83,7 @@ void RequestScope::Report() const {
 
   const spdlog::level::level_enum level = LogLevel(kind_, status);
   if (!spdlog::should_log(level)) return;
-  nlohmann::ordered_json fields{{"id", id_.substr(0, kMaxLoggedId)},
+  nlohmann::ordered_json fields{{"id", id().substr(0, kMaxLoggedId)},
                                 {"client", caller_.name().substr(0, kMaxLoggedId)},
                                 {"model", model},
                                 {"method", method_},
@@ -92,6 +95,10 @@ void RequestScope::Report() const {
                                 {"queue_ms", Milliseconds(timings_.queue)},
                                 {"first_token_ms", Milliseconds(timings_.first_token)},
                                 {"total_ms", Milliseconds(duration)}};
+  if (!identity_.trace.trace_id.empty()) {
+    fields["trace_id"] = identity_.trace.trace_id;
+    fields["span_id"] = identity_.trace.span_id;
+  }
   if (!status.ok()) fields["error"] = std::string(status.message().substr(0, 500));
   LogEvent(level, "request", fields);
 }

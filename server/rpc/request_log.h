@@ -9,6 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/engine/request.h"
 #include "server/rpc/caller.h"
+#include "server/rpc/request_identity.h"
 
 namespace evaserve {
 
@@ -53,9 +54,9 @@ class RequestScope {
   RequestScope(const RequestScope&) = delete;
   RequestScope& operator=(const RequestScope&) = delete;
 
-  // Takes `id`, or makes one up if it is empty.
-  void SetId(std::string id);
-  const std::string& id() const { return id_; }
+  // Makes up an id if there is none.
+  void SetId(RequestIdentity identity);
+  const std::string& id() const { return identity_.id; }
   const Caller& caller() const { return caller_; }
 
   // Adds what the engine tells about one of the request's sequences: its usage, and the longest of
@@ -75,7 +76,7 @@ class RequestScope {
   const char* const method_;
   const MethodKind kind_;
   const TimePoint start_ = Clock::now();
-  std::string id_;
+  RequestIdentity identity_;
   Usage usage_;
   Timings timings_;
 };

@@ -48,16 +48,24 @@ struct CallMetadata {
   std::string_view path;
   std::string_view request_id;
   std::string_view authorization;  // empty unless there is exactly one
+  std::string_view traceparent;    // likewise
 
   CallMetadata(const grpc_metadata* metadata, size_t size) {
     int num_authorizations = 0;
+    int num_traceparents = 0;
     for (const grpc_metadata& entry : std::span(metadata, size)) {
       const std::string_view key = View(entry.key);
       if (key == ":path") path = View(entry.value);
       if (key == "x-request-id") request_id = View(entry.value);
       if (key == "authorization" && ++num_authorizations == 1) authorization = View(entry.value);
+      if (key == "traceparent" && ++num_traceparents == 1) traceparent = View(entry.value);
     }
     if (num_authorizations > 1) authorization = "";
+    if (num_traceparents > 1) traceparent = "";
+  }
+
+  RequestIdentity identity() const {
+    return {.id = std::string(request_id), .trace = ParseTraceparent(traceparent)};
   }
 };
 
@@ -86,7 +94,7 @@ class CallCheck {
     absl::Status status = authorizer_.Check(call.path, call.authorization);
     if (status.ok()) return status;
     RequestScope scope(log_, Caller(), MethodName(call.path), MethodKind::kInference);
-    scope.SetId(std::string(call.request_id));
+    scope.SetId(call.identity());
     scope.status = status;
     return status;
   }

@@ -1,8 +1,6 @@
 // Bearer tokens: which calls need one, and what each allows.
 #include <gmock/gmock.h>
-#include <google/protobuf/descriptor.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -15,6 +13,7 @@
 #include "models/testing/random_model.h"
 #include "models/testing/temp_dir.h"
 #include "server/rpc/token_list.h"
+#include "tests/e2e/call_method.h"
 #include "tests/e2e/test_server.h"
 
 namespace evaserve {
@@ -143,28 +142,9 @@ class TokenTest : public testing::Test {
     return names;
   }
 
-  // Calls "/package.Service/Method" with an empty message.
   grpc::Status CallMethod(const std::string& method, const std::string& token) const {
-    grpc::GenericStub stub(channel_);
-    grpc::ClientContext context;
-    SetToken(token, context);
-    grpc::CompletionQueue queue;
-    const auto call = stub.PrepareCall(&context, method, &queue);
-    void* tag = nullptr;
-    bool ok = false;
-    call->StartCall(nullptr);
-    queue.Next(&tag, &ok);
-    const grpc::Slice nothing;
-    call->WriteLast(grpc::ByteBuffer(&nothing, 1), {}, nullptr);
-    queue.Next(&tag, &ok);
-    for (grpc::ByteBuffer answer; ok;) {
-      call->Read(&answer, nullptr);
-      queue.Next(&tag, &ok);
-    }
-    grpc::Status status;
-    call->Finish(&status, nullptr);
-    queue.Next(&tag, &ok);
-    return status;
+    if (token.empty()) return evaserve::CallMethod(channel_, method, {});
+    return evaserve::CallMethod(channel_, method, {{"authorization", "Bearer " + token}});
   }
 
   TempDir models_;
@@ -174,29 +154,14 @@ class TokenTest : public testing::Test {
   std::unique_ptr<inference::GRPCInferenceService::Stub> stub_;
 };
 
-// Every method of the services, "/package.Service/Method".
-std::vector<std::string> AllMethods() {
-  std::vector<std::string> methods = {
-      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"};
-  for (const char* file : {"evaserve/v1/inference.proto", "inference/open_inference.proto"}) {
-    const auto* found = google::protobuf::DescriptorPool::generated_pool()->FindFileByName(file);
-    for (int i = 0; i < found->service_count(); ++i) {
-      const auto& service = *found->service(i);
-      for (int j = 0; j < service.method_count(); ++j) {
-        methods.push_back(absl::StrCat("/", service.full_name(), "/", service.method(j)->name()));
-      }
-    }
-  }
-  return methods;
-}
-
 constexpr char kService[] = "/inference.GRPCInferenceService/";
 
 TEST_F(TokenTest, EveryMethodButHealthNeedsAToken) {
   const std::set<std::string> open = {absl::StrCat(kService, "ServerLive"),
                                       absl::StrCat(kService, "ServerReady")};
-  const std::vector<std::string> methods = AllMethods();
+  std::vector<std::string> methods = AllMethods();
   ASSERT_GE(methods.size(), 12u);
+  methods.push_back("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo");
 
   for (const std::string& method : methods) {
     const auto code = open.contains(method) ? absl::StatusCode::kOk : kUnauthenticated;
