@@ -88,6 +88,37 @@ absl::Status GenerateStream::Finish() {
 
 void GenerateStream::Cancel() { context_->grpc.TryCancel(); }
 
+PromptStream::PromptStream(std::unique_ptr<CallContext> context, std::unique_ptr<Stream> stream)
+    : context_(std::move(context)), stream_(std::move(stream)) {}
+
+PromptStream::PromptStream(PromptStream&&) noexcept = default;
+
+PromptStream::~PromptStream() {
+  if (stream_ == nullptr) return;
+  Cancel();
+  stream_->Finish();
+}
+
+bool PromptStream::Send(const v1::GenerateStreamRequest& message) {
+  return stream_->Write(message);
+}
+
+void PromptStream::EndSending() { stream_->WritesDone(); }
+
+std::optional<v1::GenerateStreamResponse> PromptStream::Next() {
+  v1::GenerateStreamResponse response;
+  if (!stream_->Read(&response)) return std::nullopt;
+  return response;
+}
+
+absl::Status PromptStream::Finish() {
+  const grpc::Status status = stream_->Finish();
+  stream_ = nullptr;
+  return ToAbslStatus(status);
+}
+
+void PromptStream::Cancel() { context_->grpc.TryCancel(); }
+
 Client::Client(const std::string& target)
     : Client(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
                                        MakeChannelArguments())) {}
@@ -108,6 +139,12 @@ GenerateStream Client::Generate(const v1::GenerateRequest& request, const CallOp
   auto context = std::make_unique<CallContext>(options, token_);
   auto reader = inference_->Generate(&context->grpc, request);
   return GenerateStream(std::move(context), std::move(reader));
+}
+
+PromptStream Client::GeneratePrompts(const CallOptions& options) {
+  auto context = std::make_unique<CallContext>(options, token_);
+  auto stream = inference_->GenerateStream(&context->grpc);
+  return PromptStream(std::move(context), std::move(stream));
 }
 
 absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,

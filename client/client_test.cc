@@ -92,6 +92,32 @@ TEST_F(ClientTest, CancellationEndsRunningAndLaterCalls) {
   EXPECT_TRUE(absl::IsCancelled(client_.ListModels({.cancellation = &cancellation}).status()));
 }
 
+TEST_F(ClientTest, SendsPromptsInPieces) {
+  PromptStream stream = client_.GeneratePrompts();
+  v1::GenerateStreamRequest message;
+  message.set_index(3);
+  *message.mutable_begin()->mutable_request() = Prompt("abc");
+  message.mutable_begin()->set_bytes_to_come(3);
+  ASSERT_TRUE(stream.Send(message));
+  message.set_piece("def");
+  ASSERT_TRUE(stream.Send(message));
+  stream.EndSending();
+
+  const std::optional<v1::GenerateStreamResponse> response = stream.Next();
+
+  ASSERT_TRUE(response.has_value());
+  EXPECT_EQ(response->index(), 3u);
+  EXPECT_EQ(response->response().text(), "abcdef");
+  EXPECT_FALSE(stream.Next().has_value());
+  EXPECT_TRUE(stream.Finish().ok());
+}
+
+TEST_F(ClientTest, APromptStreamMayBeDroppedBeforeItsEnd) {
+  { PromptStream stream = client_.GeneratePrompts(); }
+
+  EXPECT_TRUE(client_.ListModels().ok());
+}
+
 TEST_F(ClientTest, ListsModels) {
   const auto models = client_.ListModels();
 

@@ -4,6 +4,8 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
+#include <map>
+
 namespace evaserve {
 
 FakeInferenceServer::FakeInferenceServer() {
@@ -38,6 +40,22 @@ grpc::Status FakeInferenceServer::Generate(grpc::ServerContext* context,
   response.set_text("");
   response.mutable_finish()->set_reason(v1::FINISH_REASON_EOS);
   writer->Write(response);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeInferenceServer::GenerateStream(
+    grpc::ServerContext* /*context*/,
+    grpc::ServerReaderWriter<v1::GenerateStreamResponse, v1::GenerateStreamRequest>* stream) {
+  std::map<uint64_t, std::string> prompts;
+  for (v1::GenerateStreamRequest message; stream->Read(&message);) {
+    prompts[message.index()] += message.begin().request().prompt() + message.piece();
+  }
+  for (const auto& [index, prompt] : prompts) {
+    v1::GenerateStreamResponse response;
+    response.set_index(index);
+    response.mutable_response()->set_text(prompt);
+    stream->Write(response);
+  }
   return grpc::Status::OK;
 }
 

@@ -13,8 +13,9 @@ namespace evaserve {
 // A server in the test process that answers without a model, on a port of its own.
 //
 // Generate echoes the prompt, a byte per message; the prompt "endless" goes on until the client
-// leaves. Score gives byte b the log-probability -b / 256 after whatever comes before it, and takes
-// at most kMaxSeqLen - 1 bytes. Thread-safe.
+// leaves. GenerateStream echoes each prompt whole, when all of it has come. Score gives byte b the
+// log-probability -b / 256 after whatever comes before it, and takes at most kMaxSeqLen - 1 bytes.
+// Thread-safe.
 class FakeInferenceServer : private v1::Inference::Service {
  public:
   static constexpr int kMaxSeqLen = 9;
@@ -34,6 +35,9 @@ class FakeInferenceServer : private v1::Inference::Service {
  private:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override;
+  grpc::Status GenerateStream(grpc::ServerContext* context,
+                              grpc::ServerReaderWriter<v1::GenerateStreamResponse,
+                                                       v1::GenerateStreamRequest>* stream) override;
   grpc::Status Score(grpc::ServerContext* context, const v1::ScoreRequest* request,
                      v1::ScoreResponse* response) override;
   grpc::Status ListModels(grpc::ServerContext* context, const v1::ListModelsRequest* request,

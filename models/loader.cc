@@ -3,16 +3,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/evabyte/evabyte_model.h"
+#include "models/identity/identity_model.h"
 #include "models/io/json_file.h"
 #include "models/model.h"
+#include "models/tensor_model.h"
 #include "nlohmann/json.hpp"
 
 namespace evaserve {
 namespace {
 
-using Loader = absl::StatusOr<std::unique_ptr<Model>> (*)(const std::filesystem::path&,
-                                                          const nlohmann::json&, const LoadOptions&,
-                                                          WorkerPool&);
+using Loader = absl::StatusOr<AnyModel> (*)(const std::filesystem::path&, const nlohmann::json&,
+                                            const LoadOptions&, WorkerPool&);
 
 struct Architecture {
   std::string_view model_type;  // in config.json
@@ -21,13 +22,20 @@ struct Architecture {
 
 // A new architecture is a folder and a line here.
 constexpr Architecture kArchitectures[] = {
-    {"evabyte", LoadEvaByteModel},
+    {"evabyte",
+     [](const std::filesystem::path& directory, const nlohmann::json& config,
+        const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
+       return LoadEvaByteModel(directory, config, options, pool);
+     }},
+    {"identity",
+     [](const std::filesystem::path& directory, const nlohmann::json& config, const LoadOptions&,
+        WorkerPool&) -> absl::StatusOr<AnyModel> { return LoadIdentityModel(directory, config); }},
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& directory,
-                                                 const LoadOptions& options, WorkerPool& pool) {
+absl::StatusOr<AnyModel> LoadAnyModel(const std::filesystem::path& directory,
+                                      const LoadOptions& options, WorkerPool& pool) {
   const std::filesystem::path path = directory / "config.json";
   const absl::StatusOr<nlohmann::json> config = ReadJsonObject(path);
   if (!config.ok()) return config.status();
@@ -46,6 +54,15 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& di
   }
   return absl::UnimplementedError(
       absl::StrCat(path.string(), ": \"model_type\" is \"", name, "\"; known:", known));
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& directory,
+                                                 const LoadOptions& options, WorkerPool& pool) {
+  absl::StatusOr<AnyModel> model = LoadAnyModel(directory, options, pool);
+  if (!model.ok()) return model.status();
+  if (auto* sequences = std::get_if<std::unique_ptr<Model>>(&*model)) return std::move(*sequences);
+  return absl::InvalidArgumentError(
+      absl::StrCat(directory.string(), ": the model takes tensors, not sequences of tokens"));
 }
 
 }  // namespace evaserve

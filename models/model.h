@@ -118,8 +118,9 @@ struct LoadOptions {
 // index, generation_config.json). `pool` runs the model's kernels and must outlive it.
 //
 // Errors name the file and the tensor or key: NotFound for a missing file, InvalidArgument for one
-// that is malformed, does not fit the config or is not for the device, Unimplemented for an unknown
-// architecture or a device that this build does not know.
+// that is malformed, does not fit the config, is not for the device or is a TensorModel's
+// (tensor_model.h), Unimplemented for an unknown architecture or a device that this build does not
+// know.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::filesystem::path& directory,
                                                  const LoadOptions& options, WorkerPool& pool);
 

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "absl/synchronization/mutex.h"
+#include "models/tensor_model.h"
 #include "server/config.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -13,10 +15,13 @@ int main(int argc, char** argv) {
     std::fputs(parsed.message.c_str(), parsed.exit_code == 0 ? stdout : stderr);
     return parsed.exit_code;
   }
+  // Distributions build Abseil with its search for deadlocks, which costs a few percent of a
+  // request.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   evaserve::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   evaserve::Termination termination;
 
-  auto server = evaserve::Server::Start(*parsed.config, evaserve::LoadModel,
+  auto server = evaserve::Server::Start(*parsed.config, evaserve::LoadAnyModel,
                                         [&termination] { termination.Request(); });
   if (!server.ok()) {
     spdlog::critical("cannot start: {}", std::string(server.status().message()));

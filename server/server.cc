@@ -63,14 +63,23 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
+void AddInfo(const ReadyModel& ready, nlohmann::ordered_json& fields) {
+  if (ready.tensors != nullptr) {
+    fields["device"] = ready.tensors->info().device;
+    fields["weights_mb"] = ready.tensors->info().weight_bytes >> 20;
+    return;
+  }
+  const ModelInfo& info = ready.engine->info();
+  fields["device"] = info.device;
+  fields["dtype"] = std::string(Name(info.dtype));
+  fields["weights_mb"] = info.weight_bytes >> 20;
+}
+
 void LogModel(const ModelStatus& status, const absl::StatusOr<ReadyModel>& ready) {
   nlohmann::ordered_json fields{{"model", status.name}, {"version", status.version}};
   if (!status.reason.empty()) fields["reason"] = status.reason;
   if (status.state == ModelState::kReady && ready.ok()) {
-    const ModelInfo& info = ready->engine->info();
-    fields["device"] = info.device;
-    fields["dtype"] = std::string(Name(info.dtype));
-    fields["weights_mb"] = info.weight_bytes >> 20;
+    AddInfo(*ready, fields);
   }
   switch (status.state) {
     case ModelState::kLoading:

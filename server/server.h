@@ -12,8 +12,8 @@ namespace evaserve {
 // The whole server: models, engines, gRPC, metrics. The one place that connects them. Thread-safe.
 class Server {
  public:
-  // LoadModel(), or a test's stand-in.
-  using ModelLoader = std::function<absl::StatusOr<std::unique_ptr<Model>>(
+  // LoadAnyModel(), or a test's stand-in.
+  using ModelLoader = std::function<absl::StatusOr<AnyModel>(
       const std::filesystem::path& directory, const LoadOptions& options, WorkerPool& pool)>;
 
   // Listens first, so that a taken port shows at once and probes get an answer, then loads every
@@ -23,10 +23,10 @@ class Server {
   // called, on any thread: then the process should end, and another one begin.
   //
   // Errors: InvalidArgument for certificates or tokens that cannot be used, naming the file;
-  // Unavailable for an address that cannot be listened on; LoadModel()'s, naming the model,
+  // Unavailable for an address that cannot be listened on; LoadAnyModel()'s, naming the model,
   // if one cannot be loaded.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
-      const Config& config, ModelLoader load_model = LoadModel,
+      const Config& config, ModelLoader load_model = LoadAnyModel,
       std::function<void()> on_failure = [] {});
 
   // Ends what is in flight with Unavailable.

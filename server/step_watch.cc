@@ -10,7 +10,7 @@ void StepWatch::Look() {
   std::map<std::string, std::chrono::milliseconds> ages;  // of a model's oldest step
   for (const ReadyModel& model : models_.Ready()) {
     std::chrono::milliseconds& age = ages[model.name];
-    age = std::max(age, model.engine->step_age().value_or(std::chrono::milliseconds(0)));
+    age = std::max(age, model.any()->step_age().value_or(std::chrono::milliseconds(0)));
   }
   std::set<std::string> stuck;
   for (const auto& [model, age] : ages) {

@@ -66,6 +66,8 @@ StepItem ActiveRequest::NextItem(int num_tokens) {
     case Task::kEmbed:
       item.sum_hidden = true;
       break;
+    case Task::kInfer:  // never comes here
+      break;
   }
   return item;
 }

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "models/model.h"
+#include "server/engine/model_engine.h"
 #include "server/engine/observer.h"
 #include "server/engine/request.h"
 
@@ -31,6 +32,9 @@ struct EngineOptions {
   // long as its own deadline allows.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
+  // Of models that take tensors: the rows of one batch, and how long a request waits for company.
+  int max_batch_size = 64;
+  std::chrono::microseconds max_queue_delay{0};
   // Called on the engine's thread when the model's device is lost: nothing will run any more.
   std::function<void(const absl::Status&)> on_model_lost = [](const absl::Status&) {};
 };
@@ -62,13 +66,13 @@ class RequestHandle {
 // for its whole length, and what has come is taken in at once.
 //
 // Owns one thread. Thread-safe.
-class Engine {
+class Engine : public ModelEngine {
  public:
   // `observer` must outlive the engine.
   Engine(std::unique_ptr<Model> model, const EngineOptions& options, EngineObserver& observer);
 
   // Ends what is in flight with Unavailable.
-  ~Engine();
+  ~Engine() override;
 
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -84,16 +88,10 @@ class Engine {
   // DeadlineExceeded if the deadline has passed; Unavailable after Drain().
   absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request);
 
-  // Refuses new requests from now on; those in flight go on.
-  void Drain();
-
-  // Waits until nothing is in flight or `deadline` comes; true if nothing is.
-  bool WaitUntilIdle(TimePoint deadline);
-
-  EngineState state() const;
-
-  // How long the step that is going on has taken so far; nothing if there is none.
-  std::optional<std::chrono::milliseconds> step_age() const;
+  void Drain() override;
+  bool WaitUntilIdle(TimePoint deadline) override;
+  EngineState state() const override;
+  std::optional<std::chrono::milliseconds> step_age() const override;
 
  private:
   class Impl;

@@ -17,7 +17,7 @@ namespace evaserve {
 using Clock = std::chrono::steady_clock;
 using TimePoint = Clock::time_point;
 
-enum class Task { kGenerate, kScore, kEmbed };
+enum class Task { kGenerate, kScore, kEmbed, kInfer };  // kInfer: of a TensorModel
 
 enum class FinishReason {
   kNone,    // not a generation, or it ended with an error

@@ -101,9 +101,9 @@ bool StepLoop::RunStep(TimePoint now) {
   if (pieces.empty()) return false;
   GatherItems(pieces, now);
   if (items_.empty()) return true;
-  step_start_ = now.time_since_epoch().count();
+  clock_.Start(now);
   absl::StatusOr<std::vector<StepResult>> results = model_.Step(items_);
-  step_start_ = kNoStep;
+  clock_.Stop();
   if (results.ok()) {
     const TimePoint end = Clock::now();
     for (size_t i = 0; i < batch_.size(); ++i) {
@@ -117,13 +117,6 @@ bool StepLoop::RunStep(TimePoint now) {
   stats_.duration = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - now);
   observer_.OnStep(stats_);
   return true;
-}
-
-std::optional<std::chrono::milliseconds> StepLoop::step_age() const {
-  const TimePoint::rep start = step_start_;
-  if (start == kNoStep) return std::nullopt;
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-      Clock::now() - TimePoint(TimePoint::duration(start)));
 }
 
 void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <deque>
 #include <memory>
@@ -18,6 +17,7 @@
 #include "server/engine/mailbox.h"
 #include "server/engine/observer.h"
 #include "server/engine/scheduler.h"
+#include "server/engine/step_clock.h"
 
 namespace evaserve {
 
@@ -32,7 +32,7 @@ class StepLoop {
   void Run();
 
   // How long the step that is going on has taken so far; nothing if there is none. For any thread.
-  std::optional<std::chrono::milliseconds> step_age() const;
+  std::optional<std::chrono::milliseconds> step_age() const { return clock_.age(); }
 
  private:
   // What comes in.
@@ -70,9 +70,7 @@ class StepLoop {
   std::vector<StepItem> items_;
   std::vector<ActiveRequest*> batch_;
   StepStats stats_;
-
-  static constexpr TimePoint::rep kNoStep = -1;
-  std::atomic<TimePoint::rep> step_start_{kNoStep};  // of the clock
+  StepClock clock_;
 
   EngineState published_;
   int num_ended_ = 0;  // since the last Publish()

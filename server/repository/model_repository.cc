@@ -18,8 +18,17 @@ struct LoadedModel {
 
   ThreadPool pool;
   std::unique_ptr<EngineObserver> observer;
-  std::unique_ptr<Engine> engine;
+  std::unique_ptr<ModelEngine> engine;
 };
+
+// `engine` of `loaded`, which lives as long.
+template <typename SomeEngine>
+std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
+                                 std::unique_ptr<SomeEngine> engine) {
+  SomeEngine* kept = engine.get();
+  loaded->engine = std::move(engine);
+  return std::shared_ptr<SomeEngine>(std::move(loaded), kept);
+}
 
 std::string Title(std::string_view name, int64_t version) {
   return absl::StrCat("model \"", std::string(name), "\" version ", version);
@@ -41,32 +50,41 @@ const char* Name(ModelState state) {
   return "UNKNOWN";
 }
 
-absl::StatusOr<std::shared_ptr<Engine>> ModelRepository::MakeEngine(
-    const ModelSource& source) const {
+absl::StatusOr<AnyEngine> ModelRepository::MakeEngine(const ModelSource& source) const {
   const ServingSettings& settings = source.settings;
   auto loaded = std::make_shared<LoadedModel>(settings.num_threads);
-  absl::StatusOr<std::unique_ptr<Model>> model =
+  absl::StatusOr<AnyModel> model =
       options_.load_model(source.directory, settings.load, loaded->pool);
   if (!model.ok()) return model.status();
-  if (settings.warmup_tokens > 0) {
-    absl::Status status = WarmUp(**model, settings.warmup_tokens);
+  auto* const sequences = std::get_if<std::unique_ptr<Model>>(&*model);
+  if (sequences != nullptr && settings.warmup_tokens > 0) {
+    absl::Status status = WarmUp(**sequences, settings.warmup_tokens);
     if (!status.ok()) {
       return absl::Status(status.code(), absl::StrCat("warm-up: ", std::string(status.message())));
     }
   }
   loaded->observer = options_.make_observer(source.name, source.version);
-  EngineOptions engine = settings.engine;
-  engine.on_model_lost = [name = source.name, on_lost = options_.on_lost](
-                             const absl::Status& status) { on_lost(name, status); };
-  loaded->engine = std::make_unique<Engine>(*std::move(model), engine, *loaded->observer);
-  return std::shared_ptr<Engine>(loaded, loaded->engine.get());
+  EngineObserver& observer = *loaded->observer;
+  EngineOptions options = settings.engine;
+  options.on_model_lost = [name = source.name, on_lost = options_.on_lost](
+                              const absl::Status& status) { on_lost(name, status); };
+  AnyEngine engine;
+  if (sequences != nullptr) {
+    engine.sequences =
+        Keep(std::move(loaded), std::make_unique<Engine>(std::move(*sequences), options, observer));
+  } else {
+    auto& tensors = std::get<std::unique_ptr<TensorModel>>(*model);
+    engine.tensors = Keep(std::move(loaded),
+                          std::make_unique<TensorEngine>(std::move(tensors), options, observer));
+  }
+  return engine;
 }
 
 absl::Status ModelRepository::Load(const ModelSource& source) {
   const absl::StatusOr<ModelStatus> begun = BeginLoading(source);
   if (!begun.ok()) return begun.status();
   options_.on_change(*begun);
-  absl::StatusOr<std::shared_ptr<Engine>> engine = MakeEngine(source);
+  absl::StatusOr<AnyEngine> engine = MakeEngine(source);
   absl::Status status = engine.status();
   options_.on_change(EndLoading(source, std::move(engine)));
   return status;
@@ -81,24 +99,24 @@ absl::StatusOr<ModelStatus> ModelRepository::BeginLoading(const ModelSource& sou
                                                  " already"));
   }
   entry.is_loading = true;
-  if (entry.engine == nullptr) {
+  if (!entry.engine) {
     entry.status = {source.name, source.version, ModelState::kLoading, ""};
   }
   return entry.status;
 }
 
 ModelStatus ModelRepository::EndLoading(const ModelSource& source,
-                                        absl::StatusOr<std::shared_ptr<Engine>> engine) {
+                                        absl::StatusOr<AnyEngine> engine) {
   absl::MutexLock lock(&mutex_);
   Entry& entry = models_[source.name][source.version];
   entry.is_loading = false;
   entry.status.reason = std::string(engine.status().message());
   if (!engine.ok()) {
-    if (entry.engine == nullptr) entry.status.state = ModelState::kUnavailable;
+    if (!entry.engine) entry.status.state = ModelState::kUnavailable;
     return entry.status;
   }
   if (draining_) (*engine)->Drain();
-  if (entry.engine != nullptr) retired_.push_back({std::move(entry.engine), false, entry.status});
+  if (entry.engine) retired_.push_back({std::move(entry.engine), false, entry.status});
   entry.status.state = ModelState::kReady;
   entry.engine = *std::move(engine);
   return entry.status;
@@ -114,7 +132,7 @@ absl::Status ModelRepository::Unload(const std::string& name, int64_t version) {
           absl::StrCat("no ", Title(name, version), "; there are: ", Names()));
     }
     Entry& entry = found->second[version];
-    if (entry.engine == nullptr || entry.is_loading) {
+    if (!entry.engine || entry.is_loading) {
       return absl::FailedPreconditionError(
           absl::StrCat(Title(name, version), " is not ready: ", Name(entry.status.state)));
     }
@@ -122,7 +140,7 @@ absl::Status ModelRepository::Unload(const std::string& name, int64_t version) {
     entry.status.reason.clear();
     status = entry.status;
     retired_.push_back({std::move(entry.engine), true, status});
-    entry.engine = nullptr;
+    entry.engine = {};
   }
   options_.on_change(status);
   return absl::OkStatus();
@@ -149,7 +167,7 @@ bool ModelRepository::Sweep() {
   {
     absl::MutexLock lock(&mutex_);
     const auto ended = std::partition(retired_.begin(), retired_.end(), [](const Retired& r) {
-      return r.engine.use_count() > 1 || !r.engine->WaitUntilIdle(Clock::now());
+      return r.engine.is_shared() || !r.engine->WaitUntilIdle(Clock::now());
     });
     std::move(ended, retired_.end(), std::back_inserter(done));
     retired_.erase(ended, retired_.end());
@@ -157,7 +175,7 @@ bool ModelRepository::Sweep() {
   }
   if (done.empty()) return others;
   for (Retired& one : done) {
-    one.engine.reset();
+    one.engine = {};
     if (!one.was_unloaded) continue;
     one.status.state = ModelState::kUnavailable;
     one.status.reason = kUnloadedReason;
@@ -188,7 +206,7 @@ absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t 
     // The highest that is ready, or else the highest.
     found = std::prev(versions.end());
     for (auto i = versions.begin(); i != versions.end(); ++i) {
-      if (i->second.engine != nullptr) found = i;
+      if (i->second.engine) found = i;
     }
   }
   if (found == versions.end()) {
@@ -200,7 +218,9 @@ absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t 
                                             "; there are: ", known));
   }
   const Entry& entry = found->second;
-  if (entry.engine != nullptr) return ReadyModel{model->first, found->first, entry.engine};
+  if (entry.engine) {
+    return ReadyModel{model->first, found->first, entry.engine.sequences, entry.engine.tensors};
+  }
   const std::string title = Title(model->first, found->first);
   if (entry.status.state != ModelState::kUnavailable) {
     return absl::UnavailableError(absl::StrCat(
@@ -223,7 +243,8 @@ std::vector<ReadyModel> ModelRepository::Ready() const {
   std::vector<ReadyModel> ready;
   for (const auto& [name, versions] : models_) {
     for (const auto& [version, entry] : versions) {
-      if (entry.engine != nullptr) ready.push_back({name, version, entry.engine});
+      if (!entry.engine) continue;
+      ready.push_back({name, version, entry.engine.sequences, entry.engine.tensors});
     }
   }
   return ready;
@@ -234,18 +255,18 @@ void ModelRepository::DrainAll() {
     absl::MutexLock lock(&mutex_);
     draining_ = true;
   }
-  for (const std::shared_ptr<Engine>& engine : Engines()) engine->Drain();
+  for (const AnyEngine& engine : Engines()) engine->Drain();
 }
 
 bool ModelRepository::WaitUntilIdle(TimePoint deadline) const {
   bool idle = true;
-  for (const std::shared_ptr<Engine>& engine : Engines()) idle &= engine->WaitUntilIdle(deadline);
+  for (const AnyEngine& engine : Engines()) idle &= engine->WaitUntilIdle(deadline);
   return idle;
 }
 
-std::vector<std::shared_ptr<Engine>> ModelRepository::Engines() const {
-  std::vector<std::shared_ptr<Engine>> engines;
-  for (const ReadyModel& ready : Ready()) engines.push_back(ready.engine);
+std::vector<AnyEngine> ModelRepository::Engines() const {
+  std::vector<AnyEngine> engines;
+  for (const ReadyModel& ready : Ready()) engines.push_back({ready.engine, ready.tensors});
   absl::MutexLock lock(&mutex_);
   for (const Retired& retired : retired_) engines.push_back(retired.engine);
   return engines;

@@ -13,8 +13,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "models/model.h"
-#include "server/engine/engine.h"
+#include "models/tensor_model.h"
+#include "server/engine/any_engine.h"
 #include "server/engine/observer.h"
 #include "server/repository/model_source.h"
 
@@ -40,7 +40,11 @@ struct ModelStatus {
 struct ReadyModel {
   std::string name;
   int64_t version = 1;
-  std::shared_ptr<Engine> engine;  // held as long as a request is in flight
+  // Held as long as a request is in flight. One of them is null.
+  std::shared_ptr<Engine> engine;         // of a model that takes sequences of tokens
+  std::shared_ptr<TensorEngine> tensors;  // of one that takes tensors
+
+  AnyEngine any() const { return {engine, tensors}; }
 };
 
 // The models of a server by name and version, each with its engine. A model that fails to load
@@ -60,9 +64,9 @@ class ModelRepository {
     std::function<void(const std::string& model, const absl::Status&)> on_lost =
         [](const std::string&, const absl::Status&) {};
     // Replaced in tests.
-    std::function<absl::StatusOr<std::unique_ptr<Model>>(const std::filesystem::path& directory,
-                                                         const LoadOptions&, WorkerPool&)>
-        load_model = LoadModel;
+    std::function<absl::StatusOr<AnyModel>(const std::filesystem::path& directory,
+                                           const LoadOptions&, WorkerPool&)>
+        load_model = LoadAnyModel;
   };
 
   explicit ModelRepository(Options options) : options_(std::move(options)) {}
@@ -106,21 +110,21 @@ class ModelRepository {
  private:
   struct Entry {
     ModelStatus status;
-    bool is_loading = false;         // perhaps anew
-    std::shared_ptr<Engine> engine;  // if it is ready
+    bool is_loading = false;  // perhaps anew
+    AnyEngine engine;         // if it is ready
   };
   // Of what is not served any more; `unloaded` says which version that leaves without an engine.
   struct Retired {
-    std::shared_ptr<Engine> engine;
+    AnyEngine engine;
     bool was_unloaded = false;
     ModelStatus status;
   };
   using Versions = std::map<int64_t, Entry>;
 
-  absl::StatusOr<std::shared_ptr<Engine>> MakeEngine(const ModelSource& source) const;
+  absl::StatusOr<AnyEngine> MakeEngine(const ModelSource& source) const;
   absl::StatusOr<ModelStatus> BeginLoading(const ModelSource& source);
-  ModelStatus EndLoading(const ModelSource& source, absl::StatusOr<std::shared_ptr<Engine>> engine);
-  std::vector<std::shared_ptr<Engine>> Engines() const;
+  ModelStatus EndLoading(const ModelSource& source, absl::StatusOr<AnyEngine> engine);
+  std::vector<AnyEngine> Engines() const;
   std::string Names() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;

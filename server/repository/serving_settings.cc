@@ -69,6 +69,14 @@ constexpr Key kKeys[] = {
        to.warmup_tokens = static_cast<int>(fields.Integer(name, to.warmup_tokens, 0, 1 << 20));
      }},
     {"max_batch_tokens", ReadCount<&EngineOptions::max_batch_tokens>},
+    {"max_batch_size", ReadCount<&EngineOptions::max_batch_size>},
+    {"max_queue_delay_ms",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       const std::chrono::duration<double, std::milli> fallback = to.engine.max_queue_delay;
+       to.engine.max_queue_delay = std::chrono::duration_cast<std::chrono::microseconds>(
+           std::chrono::duration<double, std::milli>(
+               fields.Number(name, fallback.count(), 0, kMaxSeconds * 1000.0)));
+     }},
     {"max_running", ReadCount<&EngineOptions::max_running>},
     {"max_waiting", ReadCount<&EngineOptions::max_waiting>},
     {"max_waiting_tokens", ReadTokens<&EngineOptions::max_waiting_tokens>},

@@ -18,7 +18,7 @@ absl::StatusOr<ServingSettings> Parse(const char* text) {
 TEST(ServingSettingsTest, ReadsEveryKey) {
   const auto settings = Parse(R"({
     "device": "cuda:1", "dtype": "bfloat16", "threads": 3, "state_memory_mb": 5,
-    "warmup_tokens": 6, "max_batch_tokens": 7, "max_running": 8, "max_waiting": 9,
+    "warmup_tokens": 6, "max_batch_tokens": 7, "max_batch_size": 13, "max_queue_delay_ms": 2.5, "max_running": 8, "max_waiting": 9,
     "max_waiting_tokens": 10, "max_prompt_tokens": 11, "max_new_tokens": 12,
     "max_queue_seconds": 1.5, "max_request_seconds": 60, "version_policy": {"all": {}}})");
 
@@ -29,6 +29,8 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
   EXPECT_EQ(settings->load.state_bytes, 5 << 20);
   EXPECT_EQ(settings->warmup_tokens, 6);
   EXPECT_EQ(settings->engine.max_batch_tokens, 7);
+  EXPECT_EQ(settings->engine.max_batch_size, 13);
+  EXPECT_EQ(settings->engine.max_queue_delay, std::chrono::microseconds(2500));
   EXPECT_EQ(settings->engine.max_running, 8);
   EXPECT_EQ(settings->engine.max_waiting, 9);
   EXPECT_EQ(settings->engine.max_waiting_tokens, 10);

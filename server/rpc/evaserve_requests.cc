@@ -23,7 +23,16 @@ absl::StatusOr<std::vector<TokenId>> EncodeText(const char* field, const std::st
 }
 
 absl::StatusOr<std::vector<TokenId>> EncodeInput(const v1::GenerateRequest& request,
-                                                 const Tokenizer& tokenizer) {
+                                                 const Tokenizer& tokenizer,
+                                                 uint64_t bytes_to_come) {
+  if (bytes_to_come > 0) {
+    if (request.has_chat()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bytes_to_come is ", bytes_to_come,
+                       ", it must be 0 with chat: only prompt comes in pieces"));
+    }
+    return tokenizer.Encode(request.prompt(), /*parse_special=*/false);
+  }
   if (request.has_chat()) {
     std::vector<ChatMessage> messages;
     for (const v1::ChatMessage& message : request.chat().messages()) {
@@ -138,9 +147,13 @@ v1::FinishReason ToWire(FinishReason reason) {
 }  // namespace
 
 absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const ModelInfo& info,
-                                    const Tokenizer& tokenizer) {
+                                    const Tokenizer& tokenizer, uint64_t bytes_to_come) {
+  const auto tokens_to_come =
+      CheckedInteger("bytes_to_come", bytes_to_come, std::numeric_limits<int32_t>::max());
+  if (!tokens_to_come.ok()) return tokens_to_come.status();
   Request result;
   result.priority = PriorityOf(request);
+  result.tokens_to_come = *tokens_to_come;  // a byte each
   GenerateOptions& options = result.generate;
   options.sampling = info.default_sampling;
   if (absl::Status status = ReadSampling(request.sampling(), tokenizer, options.sampling);
@@ -151,7 +164,7 @@ absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const Mo
   if (absl::Status status = ReadStopping(request.stopping(), options); !status.ok()) return status;
   if (absl::Status status = CheckGenerateOptions(options); !status.ok()) return status;
 
-  absl::StatusOr<std::vector<TokenId>> tokens = EncodeInput(request, tokenizer);
+  absl::StatusOr<std::vector<TokenId>> tokens = EncodeInput(request, tokenizer, bytes_to_come);
   if (!tokens.ok()) return tokens.status();
   result.tokens = *std::move(tokens);
   return result;
@@ -176,6 +189,13 @@ absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Token
   result.tokens = *std::move(tokens);
   result.normalize = !request.unnormalized();
   return result;
+}
+
+std::vector<TokenId> EncodePiece(std::string_view bytes, const Tokenizer& tokenizer) {
+  std::vector<TokenId> tokens;
+  tokens.reserve(bytes.size());
+  for (char c : bytes) tokens.push_back(tokenizer.ByteToken(static_cast<uint8_t>(c)));
+  return tokens;
 }
 
 int64_t InputBytes(const v1::GenerateRequest& request) {

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "evaserve/v1/inference.pb.h"
 #include "models/model.h"
@@ -9,11 +13,14 @@ namespace evaserve {
 
 // From evaserve.v1's messages to the engine's requests, without id, deadline and sink. All are
 // InvalidArgument, naming the field, its value and what is allowed, for what the protocol forbids.
-// What an absent field means comes from `info`.
+// What an absent field means comes from `info`. Of a prompt in pieces, `bytes_to_come` follow.
 absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const ModelInfo& info,
-                                    const Tokenizer& tokenizer);
+                                    const Tokenizer& tokenizer, uint64_t bytes_to_come = 0);
 absl::StatusOr<Request> MakeRequest(const v1::ScoreRequest& request, const Tokenizer& tokenizer);
 absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Tokenizer& tokenizer);
+
+// The tokens of a prompt's next piece.
+std::vector<TokenId> EncodePiece(std::string_view bytes, const Tokenizer& tokenizer);
 
 // Bytes of text in the request's prompt or chat.
 int64_t InputBytes(const v1::GenerateRequest& request);

@@ -9,6 +9,7 @@
 #include "server/rpc/evaserve_requests.h"
 #include "server/rpc/find_model.h"
 #include "server/rpc/generate_reactor.h"
+#include "server/rpc/generate_stream_reactor.h"
 #include "server/rpc/unary_call.h"
 
 namespace evaserve {
@@ -27,7 +28,7 @@ std::unique_ptr<RequestScope> OpenScope(RequestLog& log, Caller caller, const ch
 absl::StatusOr<GenerateReactor::Work> PrepareGenerate(const ModelRepository& models,
                                                       const v1::GenerateRequest& from,
                                                       RequestScope& scope) {
-  absl::StatusOr<ReadyModel> model = FindModel(models, scope.caller(), from.model());
+  absl::StatusOr<ReadyModel> model = FindTextModel(models, scope.caller(), from.model());
   if (!model.ok()) return model.status();
   scope.model = model->name;
   absl::StatusOr<Request> request =
@@ -41,7 +42,7 @@ absl::StatusOr<GenerateReactor::Work> PrepareGenerate(const ModelRepository& mod
 template <typename FromWire, typename Answer>
 absl::StatusOr<UnaryCall::Work> PrepareOne(const ModelRepository& models, const FromWire& from,
                                            TimePoint deadline, RequestScope& scope, Answer answer) {
-  absl::StatusOr<ReadyModel> model = FindModel(models, scope.caller(), from.model());
+  absl::StatusOr<ReadyModel> model = FindTextModel(models, scope.caller(), from.model());
   if (!model.ok()) return model.status();
   scope.model = model->name;
   absl::StatusOr<Request> request = MakeRequest(from, model->engine->tokenizer());
@@ -67,6 +68,11 @@ void FillInfo(const ModelInfo& info, v1::Model& model) {
   model.set_embedding_size(static_cast<uint32_t>(info.hidden_size));
 }
 
+void FillInfo(const TensorModelInfo& info, v1::Model& model) {
+  model.set_architecture(info.architecture);
+  model.set_parameters(static_cast<uint64_t>(info.num_parameters));
+}
+
 void FillModels(const ModelRepository& models, const Caller& caller,
                 v1::ListModelsResponse& response) {
   for (const ModelStatus& status : models.List()) {
@@ -77,7 +83,9 @@ void FillModels(const ModelRepository& models, const Caller& caller,
     model.set_state(Name(status.state));
     model.set_reason(status.reason);
     const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
-    if (ready.ok()) FillInfo(ready->engine->info(), model);
+    if (!ready.ok()) continue;
+    if (ready->engine != nullptr) FillInfo(ready->engine->info(), model);
+    if (ready->tensors != nullptr) FillInfo(ready->tensors->info(), model);
   }
 }
 
@@ -89,6 +97,11 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* EvaserveService::Generate(
                          request->request_id(), static_cast<size_t>(InputBytes(*request)));
   auto work = PrepareGenerate(models_, *request, *scope);
   return GenerateReactor::Start(*context, std::move(scope), std::move(work));
+}
+
+grpc::ServerBidiReactor<v1::GenerateStreamRequest, v1::GenerateStreamResponse>*
+EvaserveService::GenerateStream(grpc::CallbackServerContext* context) {
+  return GenerateStreamReactor::Start(*context, models_, log_, authorizer_);
 }
 
 grpc::ServerUnaryReactor* EvaserveService::Score(grpc::CallbackServerContext* context,

@@ -33,4 +33,13 @@ absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller
   return found;
 }
 
+absl::StatusOr<ReadyModel> FindTextModel(const ModelRepository& models, const Caller& caller,
+                                         const std::string& name) {
+  absl::StatusOr<ReadyModel> found = FindModel(models, caller, name);
+  if (!found.ok() || found->engine != nullptr) return found;
+  return absl::UnimplementedError(
+      absl::StrCat("model \"", found->name,
+                   "\" takes tensors (ModelInfer), it has no text to continue, score or embed"));
+}
+
 }  // namespace evaserve

@@ -14,4 +14,8 @@ namespace evaserve {
 absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller& caller,
                                      const std::string& name, const std::string& version = "");
 
+// Likewise one that takes sequences of tokens; Unimplemented for one that takes tensors.
+absl::StatusOr<ReadyModel> FindTextModel(const ModelRepository& models, const Caller& caller,
+                                         const std::string& name);
+
 }  // namespace evaserve

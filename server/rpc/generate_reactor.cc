@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "server/rpc/call_info.h"
-#include "server/rpc/evaserve_requests.h"
 #include "server/rpc/grpc_status.h"
 
 namespace evaserve {
@@ -29,10 +28,10 @@ GenerateReactor::GenerateReactor(grpc::CallbackServerContext& context,
     : context_(context), deadline_(DeadlineOf(context)), scope_(std::move(scope)) {}
 
 void GenerateReactor::Submit(Work work) {
-  logprobs_ = work.logprobs;
   {
     absl::MutexLock lock(&mutex_);
     engine_ = work.engine;
+    if (work.logprobs) pending_.ReportTokens(engine_->tokenizer());
   }
   work.request.deadline = deadline_;
   work.request.sink = shared_from_this();
@@ -51,9 +50,9 @@ bool GenerateReactor::OnTokens(std::string_view text, std::span<const GeneratedT
   {
     absl::MutexLock lock(&mutex_);
     if (is_client_gone_) return true;
-    Take(text, tokens);
+    pending_.Add(text, tokens);
     next = TakeNext();
-    is_resting_ = pending_bytes_ >= kMaxPendingBytes;
+    is_resting_ = pending_.bytes() >= kMaxPendingBytes;
     go_on = !is_resting_;
   }
   Start(next);
@@ -65,8 +64,7 @@ void GenerateReactor::OnDone(Completion completion) {
     absl::MutexLock lock(&mutex_);
     scope_->Add(completion);
     if (completion.status.ok()) {
-      FillFinish(completion, *pending_.mutable_finish());
-      has_pending_ = true;
+      pending_.AddFinish(completion);
     }
   }
   EndWith(std::move(completion.status));
@@ -94,7 +92,7 @@ void GenerateReactor::OnWriteDone(bool ok) {
     is_busy_ = false;
     is_client_gone_ = !ok;
     next = TakeNext();
-    if (is_resting_ && pending_bytes_ <= kMaxPendingBytes / 2) {
+    if (is_resting_ && pending_.bytes() <= kMaxPendingBytes / 2) {
       is_resting_ = false;
       resume = true;
     }
@@ -124,25 +122,9 @@ void GenerateReactor::OnDone() {
   self = std::move(self_);
 }
 
-void GenerateReactor::Take(std::string_view text, std::span<const GeneratedToken> tokens) {
-  // A token with logprobs costs a message of about this much memory, and each of its top ones too.
-  constexpr size_t kTokenBytes = 64;
-  if (!text.empty()) {
-    pending_.mutable_text()->append(text);
-    pending_bytes_ += text.size();
-    has_pending_ = true;
-  }
-  if (!logprobs_) return;
-  for (const GeneratedToken& token : tokens) {
-    AddToken(token, engine_->tokenizer(), pending_);
-    pending_bytes_ += kTokenBytes * (1 + token.sample.top.size());
-    has_pending_ = true;
-  }
-}
-
 GenerateReactor::Operation GenerateReactor::TakeNext() {
   if (is_busy_) return Operation::kNone;
-  if (!has_pending_ || is_client_gone_) {
+  if (pending_.empty() || is_client_gone_) {
     is_busy_ = is_done_;
     return is_done_ ? Operation::kFinish : Operation::kNone;
   }
@@ -151,10 +133,7 @@ GenerateReactor::Operation GenerateReactor::TakeNext() {
       is_done_ || pacer_.TryStart([self = shared_from_this()] { self->OnWriteMayStart(); });
   if (!may_write) return Operation::kNone;
 
-  writing_.Swap(&pending_);
-  pending_.Clear();
-  pending_bytes_ = 0;
-  has_pending_ = false;
+  pending_.MoveTo(writing_);
   is_busy_ = true;
   return is_done_ ? Operation::kWriteAndFinish : Operation::kWrite;
 }

@@ -9,6 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "evaserve/v1/inference.pb.h"
 #include "server/engine/engine.h"
+#include "server/rpc/generate_buffer.h"
 #include "server/rpc/handle_slot.h"
 #include "server/rpc/request_log.h"
 #include "server/rpc/write_pacer.h"
@@ -61,13 +62,9 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   Operation TakeNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Start(Operation operation) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  void Take(std::string_view text, std::span<const GeneratedToken> tokens)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
   grpc::CallbackServerContext& context_;
   const TimePoint deadline_;
   HandleSlot handle_;
-  bool logprobs_ = false;
   v1::GenerateResponse writing_;  // whose operation is under way
   grpc::Status final_status_;     // set before is_done_
 
@@ -75,9 +72,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   std::shared_ptr<GenerateReactor> self_ ABSL_GUARDED_BY(mutex_);  // until gRPC's OnDone()
   std::unique_ptr<RequestScope> scope_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Engine> engine_ ABSL_GUARDED_BY(mutex_);
-  v1::GenerateResponse pending_ ABSL_GUARDED_BY(mutex_);
-  size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // about, of pending_
-  bool has_pending_ ABSL_GUARDED_BY(mutex_) = false;
+  GenerateBuffer pending_ ABSL_GUARDED_BY(mutex_);
   WritePacer pacer_ ABSL_GUARDED_BY(mutex_);
   bool is_busy_ ABSL_GUARDED_BY(mutex_) = false;         // an operation has been taken
   bool is_resting_ ABSL_GUARDED_BY(mutex_) = false;      // the sequence, until Resume()

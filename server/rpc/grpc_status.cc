@@ -32,6 +32,10 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return {code, message, RetryDetails(status, message)};
 }
 
+std::chrono::milliseconds RetryDelay(const absl::Status& status) {
+  return std::chrono::milliseconds(absl::IsResourceExhausted(status) ? kRetryMs : 0);
+}
+
 void AddRetryPushback(const absl::Status& status, grpc::ServerContextBase& context) {
   if (!absl::IsResourceExhausted(status)) return;
   context.AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(kRetryMs));

@@ -85,7 +85,7 @@ absl::StatusOr<std::vector<std::string_view>> DecodeInput(const ModelInferReques
     return Refuse("raw_input_contents: got ", num_raw,
                   " entries, allowed is 1, one for each input");
   }
-  return DecodeRawBytes(request.raw_input_contents(0), num_elements);
+  return DecodeRawBytes(kTextInput, request.raw_input_contents(0), num_elements);
 }
 
 ModelInferResponse::InferOutputTensor& AddOutput(const char* name, const char* datatype,
@@ -121,28 +121,29 @@ absl::StatusOr<std::vector<std::string_view>> DecodeTextInput(const ModelInferRe
   return elements;
 }
 
-absl::StatusOr<std::vector<std::string_view>> DecodeRawBytes(std::string_view raw,
+absl::StatusOr<std::vector<std::string_view>> DecodeRawBytes(std::string_view name,
+                                                             std::string_view raw,
                                                              int64_t num_elements) {
   std::vector<std::string_view> elements;
   size_t position = 0;
   for (int64_t i = 0; i < num_elements; ++i) {
     const size_t left = raw.size() - position;
     if (left < kLengthBytes) {
-      return Refuse("text_input: raw contents of ", raw.size(), " bytes end before element ", i,
-                    " of ", num_elements);
+      return Refuse(std::string(name), ": raw contents of ", raw.size(),
+                    " bytes end before element ", i, " of ", num_elements);
     }
     uint32_t length;
     std::memcpy(&length, raw.data() + position, kLengthBytes);
     if (length > left - kLengthBytes) {
-      return Refuse("text_input: element ", i, " has length ", length, ", the raw contents have ",
-                    left - kLengthBytes, " bytes left");
+      return Refuse(std::string(name), ": element ", i, " has length ", length,
+                    ", the raw contents have ", left - kLengthBytes, " bytes left");
     }
     elements.push_back(raw.substr(position + kLengthBytes, length));
     position += kLengthBytes + length;
   }
   if (position < raw.size()) {
-    return Refuse("text_input: raw contents have ", raw.size() - position, " bytes after the ",
-                  num_elements, " elements of the shape");
+    return Refuse(std::string(name), ": raw contents have ", raw.size() - position,
+                  " bytes after the ", num_elements, " elements of the shape");
   }
   return elements;
 }

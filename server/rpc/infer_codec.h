@@ -20,9 +20,10 @@ inline constexpr int64_t kMaxInferBatch = 1024;
 absl::StatusOr<std::vector<std::string_view>> DecodeTextInput(
     const inference::ModelInferRequest& request);
 
-// A tensor's raw contents as a list of byte strings: each a 4-byte little-endian length and that
-// many bytes. InvalidArgument if that does not come out even with `num_elements`.
-absl::StatusOr<std::vector<std::string_view>> DecodeRawBytes(std::string_view raw,
+// The raw contents of tensor `name` as a list of byte strings: each a 4-byte little-endian length
+// and that many bytes. InvalidArgument if that does not come out even with `num_elements`.
+absl::StatusOr<std::vector<std::string_view>> DecodeRawBytes(std::string_view name,
+                                                             std::string_view raw,
                                                              int64_t num_elements);
 
 // Add an output tensor and its raw contents.

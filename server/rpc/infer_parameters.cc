@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
@@ -143,7 +144,7 @@ struct Reader {
   absl::Status (*read)(const Given& given, InferParameters& to);
 };
 
-// The last six are those that Triton's clients may send of their own accord.
+// The last kNumTensorReaders are those that Triton's clients may send of their own accord.
 constexpr Reader kReaders[] = {
     {"max_tokens",
      [](const Given& given, InferParameters& to) {
@@ -181,39 +182,57 @@ constexpr Reader kReaders[] = {
     {"sequence_end", RequireFalse},
 };
 
-const Reader* FindReader(std::string_view name) {
-  for (const Reader& reader : kReaders) {
+constexpr size_t kNumTensorReaders = 6;
+constexpr std::span<const Reader> kTensorReaders =
+    std::span<const Reader>(kReaders).last(kNumTensorReaders);
+
+using Parameters = google::protobuf::Map<std::string, InferParameter>;
+
+std::vector<std::string> NamesOf(std::span<const Reader> readers) {
+  std::vector<std::string> names;
+  for (const Reader& reader : readers) names.push_back(reader.name);
+  return names;
+}
+
+const Reader* FindReader(std::string_view name, std::span<const Reader> readers) {
+  for (const Reader& reader : readers) {
     if (name == reader.name) return &reader;
   }
   return nullptr;
 }
 
-}  // namespace
-
-absl::StatusOr<InferParameters> ParseInferParameters(
-    const google::protobuf::Map<std::string, InferParameter>& parameters,
-    const SamplingParams& defaults) {
-  InferParameters result;
-  result.generate.sampling = defaults;
+absl::Status Read(const Parameters& parameters, std::span<const Reader> readers,
+                  InferParameters& to) {
   for (const auto& [name, value] : parameters) {
-    const Reader* reader = FindReader(name);
+    const Reader* reader = FindReader(name, readers);
     if (reader == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat("parameters: got '", name.substr(0, 64),
                                                      "', allowed are ",
-                                                     absl::StrJoin(InferParameterNames(), ", ")));
+                                                     absl::StrJoin(NamesOf(readers), ", ")));
     }
-    if (absl::Status status = reader->read({reader->name, value}, result); !status.ok()) {
-      return status;
-    }
+    if (absl::Status status = reader->read({reader->name, value}, to); !status.ok()) return status;
   }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<InferParameters> ParseInferParameters(const Parameters& parameters,
+                                                     const SamplingParams& defaults) {
+  InferParameters result;
+  result.generate.sampling = defaults;
+  if (absl::Status status = Read(parameters, kReaders, result); !status.ok()) return status;
   if (absl::Status status = CheckGenerateOptions(result.generate); !status.ok()) return status;
   return result;
 }
 
-std::vector<std::string> InferParameterNames() {
-  std::vector<std::string> names;
-  for (const Reader& reader : kReaders) names.push_back(reader.name);
-  return names;
+absl::StatusOr<InferParameters> ParseTensorParameters(const Parameters& parameters) {
+  InferParameters result;
+  absl::Status status = Read(parameters, kTensorReaders, result);
+  if (!status.ok()) return status;
+  return result;
 }
+
+std::vector<std::string> InferParameterNames() { return NamesOf(kReaders); }
 
 }  // namespace evaserve

@@ -29,6 +29,10 @@ absl::StatusOr<InferParameters> ParseInferParameters(
     const google::protobuf::Map<std::string, inference::InferParameter>& parameters,
     const SamplingParams& defaults);
 
+// Of a request to a model of tensors, which knows those alone that are about no generation.
+absl::StatusOr<InferParameters> ParseTensorParameters(
+    const google::protobuf::Map<std::string, inference::InferParameter>& parameters);
+
 // The names it knows, in the order of docs/api.md.
 std::vector<std::string> InferParameterNames();
 

@@ -1,11 +1,12 @@
 #include "server/rpc/model_answers.h"
 
 #include <chrono>
+#include <string_view>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/rpc/infer_codec.h"
+#include "server/rpc/tensor_answers.h"
 
 namespace evaserve {
 namespace {
@@ -41,17 +42,9 @@ void FillDuration(const DurationSum& from, inference::StatisticDuration& to) {
   to.set_ns(static_cast<uint64_t>(std::chrono::nanoseconds(from.total).count()));
 }
 
-bool IsOnGpu(const ModelInfo& info) { return absl::StartsWith(info.device, "cuda"); }
+bool IsOnGpu(std::string_view device) { return device.starts_with("cuda"); }
 
-}  // namespace
-
-void FillMetadata(const ModelRepository& models, const ReadyModel& model,
-                  inference::ModelMetadataResponse& response) {
-  const ModelInfo& info = model.engine->info();
-  response.set_name(model.name);
-  for (const ReadyModel& one : models.Ready()) {
-    if (one.name == model.name) response.add_versions(absl::StrCat(one.version));
-  }
+void FillTextMetadata(const ModelInfo& info, inference::ModelMetadataResponse& response) {
   response.set_platform(Platform(info));
   FillTensor(kInput, *response.add_inputs());
   for (const Tensor& output : Outputs(info)) FillTensor(output, *response.add_outputs());
@@ -64,12 +57,9 @@ void FillMetadata(const ModelRepository& models, const ReadyModel& model,
   properties["chunk"] = absl::StrCat(info.chunk);
 }
 
-void FillConfig(const ReadyModel& model, inference::ModelConfig& config) {
-  const ModelInfo& info = model.engine->info();
-  const EngineOptions& options = model.engine->options();
-  config.set_name(model.name);
+void FillTextConfig(const ModelInfo& info, const EngineOptions& options,
+                    inference::ModelConfig& config) {
   config.set_platform(Platform(info));
-  config.set_backend("evaserve");
   inference::ModelInput& input = *config.add_input();
   input.set_name(kInput.name);
   input.set_data_type(kInput.data_type);
@@ -81,20 +71,6 @@ void FillConfig(const ReadyModel& model, inference::ModelConfig& config) {
     output.set_data_type(from.data_type);
     output.mutable_dims()->Add(from.shape.begin(), from.shape.end());
   }
-  inference::ModelInstanceGroup& group = *config.add_instance_group();
-  group.set_count(1);
-  group.set_kind(IsOnGpu(info) ? inference::ModelInstanceGroup::KIND_GPU
-                               : inference::ModelInstanceGroup::KIND_CPU);
-  inference::ModelDynamicBatching& batching = *config.mutable_dynamic_batching();
-  batching.set_priority_levels(kLeastUrgent);
-  batching.set_default_priority_level(kDefaultPriority);
-  inference::ModelQueuePolicy& policy = *batching.mutable_default_queue_policy();
-  policy.set_max_queue_size(static_cast<uint32_t>(options.max_waiting));
-  policy.set_default_timeout_microseconds(
-      static_cast<uint64_t>(std::chrono::microseconds(options.max_queue_time).count()));
-  policy.set_allow_timeout_override(true);
-  config.mutable_model_transaction_policy()->set_decoupled(false);
-
   const std::pair<const char*, int64_t> parameters[] = {
       {"max_seq_len", info.max_seq_len},
       {"max_batch_tokens", options.max_batch_tokens},
@@ -105,6 +81,61 @@ void FillConfig(const ReadyModel& model, inference::ModelConfig& config) {
   for (const auto& [name, value] : parameters) {
     (*config.mutable_parameters())[name].set_string_value(absl::StrCat(value));
   }
+}
+
+void FillQueuePolicy(const EngineOptions& options, inference::ModelDynamicBatching& batching) {
+  batching.set_priority_levels(kLeastUrgent);
+  batching.set_default_priority_level(kDefaultPriority);
+  inference::ModelQueuePolicy& policy = *batching.mutable_default_queue_policy();
+  policy.set_max_queue_size(static_cast<uint32_t>(options.max_waiting));
+  policy.set_default_timeout_microseconds(
+      static_cast<uint64_t>(std::chrono::microseconds(options.max_queue_time).count()));
+  policy.set_allow_timeout_override(true);
+}
+
+// Where a model is, and what its weights take there.
+struct Place {
+  std::string device;
+  int64_t weight_bytes = 0;
+};
+
+Place PlaceOf(const ReadyModel& model) {
+  if (model.tensors == nullptr) {
+    return {model.engine->info().device, model.engine->info().weight_bytes};
+  }
+  return {model.tensors->info().device, model.tensors->info().weight_bytes};
+}
+
+}  // namespace
+
+void FillMetadata(const ModelRepository& models, const ReadyModel& model,
+                  inference::ModelMetadataResponse& response) {
+  response.set_name(model.name);
+  for (const ReadyModel& one : models.Ready()) {
+    if (one.name == model.name) response.add_versions(absl::StrCat(one.version));
+  }
+  if (model.tensors != nullptr) {
+    FillTensorMetadata(model.tensors->info(), response);
+  } else {
+    FillTextMetadata(model.engine->info(), response);
+  }
+}
+
+void FillConfig(const ReadyModel& model, inference::ModelConfig& config) {
+  config.set_name(model.name);
+  config.set_backend("evaserve");
+  if (model.tensors != nullptr) {
+    FillTensorConfig(*model.tensors, config);
+    FillQueuePolicy(model.tensors->options(), *config.mutable_dynamic_batching());
+  } else {
+    FillTextConfig(model.engine->info(), model.engine->options(), config);
+    FillQueuePolicy(model.engine->options(), *config.mutable_dynamic_batching());
+  }
+  inference::ModelInstanceGroup& group = *config.add_instance_group();
+  group.set_count(1);
+  group.set_kind(IsOnGpu(PlaceOf(model).device) ? inference::ModelInstanceGroup::KIND_GPU
+                                                : inference::ModelInstanceGroup::KIND_CPU);
+  config.mutable_model_transaction_policy()->set_decoupled(false);
 }
 
 void FillStatistics(const ReadyModel& model, const ModelSums& sums,
@@ -128,12 +159,12 @@ void FillStatistics(const ReadyModel& model, const ModelSums& sums,
     batch.set_batch_size(static_cast<uint64_t>(num_sequences));
     FillDuration(steps, *batch.mutable_compute_infer());
   }
-  const ModelInfo& info = model.engine->info();
-  const EngineState state = model.engine->state();
+  const Place place = PlaceOf(model);
+  const EngineState state = model.any()->state();
   inference::MemoryUsage& memory = *statistics.add_memory_usage();
-  memory.set_type(IsOnGpu(info) ? "GPU" : "CPU");
+  memory.set_type(IsOnGpu(place.device) ? "GPU" : "CPU");
   memory.set_byte_size(
-      static_cast<uint64_t>(info.weight_bytes + state.pages_used * state.page_bytes));
+      static_cast<uint64_t>(place.weight_bytes + state.pages_used * state.page_bytes));
 }
 
 }  // namespace evaserve

@@ -12,6 +12,7 @@
 #include "server/rpc/log_settings.h"
 #include "server/rpc/model_answers.h"
 #include "server/rpc/stream_infer_reactor.h"
+#include "server/rpc/tensor_call.h"
 #include "server/rpc/unary_call.h"
 
 namespace evaserve {
@@ -46,22 +47,15 @@ absl::Status CheckRepositoryName(const std::string& name) {
                                                  "', allowed is nothing: there is only one"));
 }
 
-absl::StatusOr<UnaryCall::Work> PrepareInfer(const ModelRepository& models,
+absl::StatusOr<UnaryCall::Work> PrepareInfer(const std::shared_ptr<Engine>& engine,
                                              const ModelInferRequest& request, TimePoint deadline,
                                              ModelInferResponse& response, RequestScope& scope) {
-  absl::StatusOr<ReadyModel> model =
-      FindModel(models, scope.caller(), request.model_name(), request.model_version());
-  if (!model.ok()) return model.status();
-  scope.model = model->name;
   absl::StatusOr<InferPlan> plan =
-      PlanInfer(request, model->engine->info(), model->engine->tokenizer(), deadline);
+      PlanInfer(request, engine->info(), engine->tokenizer(), deadline);
   if (!plan.ok()) return plan.status();
   scope.input_bytes = plan->input_bytes();
 
-  response.set_model_name(model->name);
-  response.set_model_version(absl::StrCat(model->version));
-  response.set_id(request.id());
-  UnaryCall::Work work{.engine = model->engine, .requests = std::move(plan->requests)};
+  UnaryCall::Work work{.engine = engine, .requests = std::move(plan->requests)};
   for (Request& one : work.requests) one.id = scope.id();
   work.answer = [plan = *std::move(plan), &response](const std::vector<GroupResult>& results) {
     FillOutputs(plan, results, response);
@@ -136,7 +130,18 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerC
   auto scope = std::make_unique<RequestScope>(log_, authorizer_.CallerOf(*context), "ModelInfer",
                                               MethodKind::kInference);
   scope->SetId(RequestIdOf(*context, request->id()));
-  auto work = PrepareInfer(models_, *request, DeadlineOf(*context), *response, *scope);
+  absl::StatusOr<ReadyModel> model =
+      FindModel(models_, scope->caller(), request->model_name(), request->model_version());
+  if (!model.ok()) return UnaryCall::Start(*context, std::move(scope), model.status());
+  scope->model = model->name;
+  response->set_model_name(model->name);
+  response->set_model_version(absl::StrCat(model->version));
+  response->set_id(request->id());
+  if (model->tensors != nullptr) {
+    return TensorCall::Start(*context, std::move(scope), std::move(model->tensors), *request,
+                             *response);
+  }
+  auto work = PrepareInfer(model->engine, *request, DeadlineOf(*context), *response, *scope);
   return UnaryCall::Start(*context, std::move(scope), std::move(work));
 }
 

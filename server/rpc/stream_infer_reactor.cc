@@ -5,10 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/call_info.h"
 #include "server/rpc/find_model.h"
-#include "server/rpc/grpc_status.h"
-#include "server/rpc/handle_slot.h"
 #include "server/rpc/infer_plan.h"
 #include "server/rpc/request_group.h"
+#include "server/rpc/tensor_plan.h"
 
 namespace evaserve {
 namespace {
@@ -31,55 +30,76 @@ absl::Status CheckForStream(const InferPlan& plan) {
                    "], allowed is [1] for text_output alone on a stream"));
 }
 
+// Cancels a request to a model of tensors, as long as its engine lives.
+class TensorHandle final : public RequestHandle {
+ public:
+  TensorHandle(std::weak_ptr<TensorEngine> engine, uint64_t id)
+      : engine_(std::move(engine)), id_(id) {}
+
+  void Cancel() override {
+    if (const std::shared_ptr<TensorEngine> engine = engine_.lock()) engine->Cancel(id_);
+  }
+  void Resume() override {}
+
+ private:
+  const std::weak_ptr<TensorEngine> engine_;
+  const uint64_t id_;
+};
+
 }  // namespace
 
-// A request on the stream. The sink of its generation if it comes in pieces. What follows the
-// constants is guarded by the stream's mutex.
-class StreamInferReactor::OpenRequest : public ResponseSink,
+// A request on the stream. The sink of its generation if it comes in pieces. `text_` and what
+// follows it are guarded by the stream's mutex.
+class StreamInferReactor::OpenRequest : public StreamAnswer<ModelStreamInferResponse>,
+                                        public ResponseSink,
                                         public std::enable_shared_from_this<OpenRequest> {
  public:
-  explicit OpenRequest(std::shared_ptr<StreamInferReactor> stream)
-      : stream_(std::move(stream)),
-        scope(std::make_unique<RequestScope>(stream_->log_,
-                                             stream_->authorizer_.CallerOf(stream_->context_),
-                                             "ModelStreamInfer", MethodKind::kInference)) {}
+  explicit OpenRequest(std::shared_ptr<StreamInferReactor> stream) : stream_(std::move(stream)) {
+    scope = std::make_unique<RequestScope>(stream_->log_,
+                                           stream_->authorizer_.CallerOf(stream_->context()),
+                                           "ModelStreamInfer", MethodKind::kInference);
+  }
 
-  // Runs `request`; its end comes through OnEnd(), maybe before this returns.
+  // Runs `request`; its end may come before this returns.
   void Run(const ModelInferRequest& request);
 
-  bool OnTokens(std::string_view text, std::span<const GeneratedToken> tokens) override {
-    return stream_->OnText(shared_from_this(), text);
-  }
+  bool OnTokens(std::string_view text, std::span<const GeneratedToken> tokens) override;
   void OnDone(Completion completion) override;
 
  private:
+  bool TakeMessage(ModelStreamInferResponse& message) override;
+  size_t pending_bytes() const override { return text_.size(); }
+
   absl::Status Begin(const ModelInferRequest& request);
+  absl::Status BeginTensors(const std::shared_ptr<TensorEngine>& engine,
+                            const ModelInferRequest& request);
   absl::Status BeginPieces(Engine& engine, InferPlan plan);
   void BeginWhole(Engine& engine, InferPlan plan);
+  void End(absl::Status status, ModelInferResponse last);
+  void FillLast(ModelStreamInferResponse& message) const;
 
   const std::shared_ptr<StreamInferReactor> stream_;
+  ModelInferResponse names_;  // model, version and id, which every message has
+  bool in_pieces_ = false;
+  bool empty_final_response_ = false;
 
- public:
-  HandleSlot handle;
-  ModelInferResponse names;  // model, version and id, which every message has
-  bool in_pieces = false;
-  bool empty_final_response = false;
+  // Of a request to a model of tensors.
+  struct Tensors {
+    ModelInferRequest request;
+    TensorPlan plan;
+  };
+  Tensors tensors_;
 
-  std::unique_ptr<RequestScope> scope;
-  std::string text;                        // not yet written
-  std::optional<ModelInferResponse> last;  // once it has ended
-  absl::Status status;
-  bool is_ready = false;    // it is in ready_
-  bool is_resting = false;  // its sequence, until Resume()
+  std::string text_;         // not yet written
+  ModelInferResponse last_;  // once it has ended
+  absl::Status status_;
 };
 
 void StreamInferReactor::OpenRequest::Run(const ModelInferRequest& request) {
-  names.set_id(request.id());
-  names.set_model_name(request.model_name());
-  scope->SetId(RequestIdOf(stream_->context_, request.id()));
-  if (absl::Status begun = Begin(request); !begun.ok()) {
-    stream_->OnEnd(shared_from_this(), std::move(begun), {});
-  }
+  names_.set_id(request.id());
+  names_.set_model_name(request.model_name());
+  scope->SetId(RequestIdOf(stream_->context(), request.id()));
+  if (absl::Status begun = Begin(request); !begun.ok()) End(std::move(begun), {});
 }
 
 absl::Status StreamInferReactor::OpenRequest::Begin(const ModelInferRequest& request) {
@@ -87,23 +107,51 @@ absl::Status StreamInferReactor::OpenRequest::Begin(const ModelInferRequest& req
       FindModel(stream_->models_, scope->caller(), request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
   scope->model = model->name;
-  names.set_model_name(model->name);
-  names.set_model_version(absl::StrCat(model->version));
+  names_.set_model_name(model->name);
+  names_.set_model_version(absl::StrCat(model->version));
 
+  if (model->tensors != nullptr) return BeginTensors(model->tensors, request);
   Engine& engine = *model->engine;
   absl::StatusOr<InferPlan> plan =
-      PlanInfer(request, engine.info(), engine.tokenizer(), stream_->deadline_);
+      PlanInfer(request, engine.info(), engine.tokenizer(), stream_->deadline());
   if (!plan.ok()) return plan.status();
   if (absl::Status status = CheckForStream(*plan); !status.ok()) return status;
   scope->input_bytes = plan->input_bytes();
-  empty_final_response = plan->empty_final_response;
+  empty_final_response_ = plan->empty_final_response;
   if (plan->is_one_generation()) return BeginPieces(engine, *std::move(plan));
   BeginWhole(engine, *std::move(plan));
   return absl::OkStatus();
 }
 
+absl::Status StreamInferReactor::OpenRequest::BeginTensors(
+    const std::shared_ptr<TensorEngine>& engine, const ModelInferRequest& request) {
+  tensors_.request = request;  // the next one takes its place soon
+  absl::StatusOr<TensorPlan> plan =
+      PlanTensors(tensors_.request, engine->info(), stream_->deadline());
+  if (!plan.ok()) return plan.status();
+  tensors_.plan = *std::move(plan);
+  scope->input_bytes = tensors_.plan.input_bytes();
+  TensorRequest work{.inputs = tensors_.plan.inputs,
+                     .batch = tensors_.plan.batch,
+                     .deadline = tensors_.plan.deadline,
+                     .priority = tensors_.plan.priority};
+  work.done = [self = shared_from_this(), &info = engine->info()](Completion completion,
+                                                                  TensorModel::Outputs outputs) {
+    ModelInferResponse response;
+    self->scope->Add(completion);
+    if (completion.status.ok()) {
+      FillTensors(self->tensors_.plan, info, std::move(outputs), response);
+    }
+    self->End(std::move(completion.status), std::move(response));
+  };
+  const absl::StatusOr<uint64_t> id = engine->Submit(std::move(work));
+  if (!id.ok()) return id.status();
+  handle.Set(std::make_shared<TensorHandle>(engine, *id));
+  return absl::OkStatus();
+}
+
 absl::Status StreamInferReactor::OpenRequest::BeginPieces(Engine& engine, InferPlan plan) {
-  in_pieces = true;
+  in_pieces_ = true;
   Request& request = plan.requests.front();
   request.sink = shared_from_this();
   absl::StatusOr<std::shared_ptr<RequestHandle>> submitted = engine.Submit(std::move(request));
@@ -121,16 +169,56 @@ void StreamInferReactor::OpenRequest::BeginWhole(Engine& engine, InferPlan plan)
                                    for (const GroupResult& result : results)
                                      self->scope->Add(result.completion);
                                    if (status.ok()) FillOutputs(plan, results, response);
-                                   self->stream_->OnEnd(self, std::move(status),
-                                                        std::move(response));
+                                   self->End(std::move(status), std::move(response));
                                  }));
+}
+
+bool StreamInferReactor::OpenRequest::OnTokens(std::string_view text,
+                                               std::span<const GeneratedToken> /*tokens*/) {
+  return stream_->Deliver(shared_from_this(), [&] {
+    text_.append(text);
+    return !text.empty();
+  });
 }
 
 void StreamInferReactor::OpenRequest::OnDone(Completion completion) {
   ModelInferResponse response;
   scope->Add(completion);
   AddFinishParameters(completion, response);
-  stream_->OnEnd(shared_from_this(), std::move(completion.status), std::move(response));
+  End(std::move(completion.status), std::move(response));
+}
+
+void StreamInferReactor::OpenRequest::End(absl::Status status, ModelInferResponse last) {
+  stream_->DeliverEnd(shared_from_this(), std::move(status), [&](const absl::Status& told) {
+    status_ = told;
+    last_ = std::move(last);
+  });
+}
+
+bool StreamInferReactor::OpenRequest::TakeMessage(ModelStreamInferResponse& message) {
+  ModelInferResponse& response = *message.mutable_infer_response();
+  response = names_;
+  const bool final_is_separate = status_.ok() && empty_final_response_ && !text_.empty();
+  if (!has_ended() || final_is_separate) {
+    AddTextOutput(std::exchange(text_, {}), response);
+    SetFinal(false, response);
+    return has_ended();
+  }
+  FillLast(message);
+  return false;
+}
+
+void StreamInferReactor::OpenRequest::FillLast(ModelStreamInferResponse& message) const {
+  ModelInferResponse& response = *message.mutable_infer_response();
+  SetFinal(true, response);
+  if (!status_.ok()) {
+    message.set_error_message(std::string(status_.message()));
+    (*response.mutable_parameters())["error_code"].set_string_param(
+        absl::StatusCodeToString(status_.code()));
+    return;
+  }
+  response.MergeFrom(last_);
+  if (in_pieces_ && !empty_final_response_) AddTextOutput(text_, response);
 }
 
 StreamInferReactor* StreamInferReactor::Start(grpc::CallbackServerContext& context,
@@ -138,193 +226,22 @@ StreamInferReactor* StreamInferReactor::Start(grpc::CallbackServerContext& conte
                                               const Authorizer& authorizer) {
   std::shared_ptr<StreamInferReactor> reactor(
       new StreamInferReactor(context, models, log, authorizer));
-  absl::MutexLock lock(&reactor->mutex_);
-  reactor->self_ = reactor;
-  reactor->Advance();
+  reactor->Run();
   return reactor.get();
 }
 
 StreamInferReactor::StreamInferReactor(grpc::CallbackServerContext& context,
                                        ModelRepository& models, RequestLog& log,
                                        const Authorizer& authorizer)
-    : context_(context),
+    : AnswerStream(context, MetadataOf(context, "triton_grpc_error") == "true"),
       models_(models),
       log_(log),
-      authorizer_(authorizer),
-      deadline_(DeadlineOf(context)),
-      errors_end_call_(MetadataOf(context, "triton_grpc_error") == "true") {}
+      authorizer_(authorizer) {}
 
-void StreamInferReactor::OnReadDone(bool ok) {
-  if (ok) Open();
-  absl::MutexLock lock(&mutex_);
-  is_reading_ = false;
-  is_input_over_ |= !ok;
-  Advance();
-}
-
-void StreamInferReactor::Open() {
-  std::shared_ptr<OpenRequest> request;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (failure_) return;
-    request = std::make_shared<OpenRequest>(shared_from_this());
-    open_.insert(request);
-  }
-  request->Run(read_);
-}
-
-bool StreamInferReactor::OnText(const std::shared_ptr<OpenRequest>& request,
-                                std::string_view text) {
-  absl::MutexLock lock(&mutex_);
-  if (failure_ || text.empty()) return true;
-  request->text.append(text);
-  if (!std::exchange(request->is_ready, true)) ready_.push_back(request);
-  Advance();
-  request->is_resting = request->text.size() >= kMaxPendingBytes;
-  return !request->is_resting;
-}
-
-void StreamInferReactor::OnEnd(const std::shared_ptr<OpenRequest>& request, absl::Status status,
-                               ModelInferResponse last) {
-  status = TellExpired(std::move(status), deadline_);
-  {
-    absl::MutexLock lock(&mutex_);
-    request->scope->status = status;
-    request->status = status;
-    request->last = std::move(last);
-    if (failure_) {
-      Close(request);
-    } else if (!std::exchange(request->is_ready, true)) {
-      ready_.push_back(request);
-    }
-  }
-  if (errors_end_call_ && !status.ok()) FailCall(status);
-  absl::MutexLock lock(&mutex_);
-  Advance();
-}
-
-void StreamInferReactor::FailCall(const absl::Status& status) {
-  std::vector<std::shared_ptr<OpenRequest>> cancelled;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (failure_ || is_ended_) return;
-    failure_ = status;
-    ready_.clear();
-    for (const auto& request : std::set(open_)) {
-      if (request->last) {
-        Close(request);
-      } else {
-        cancelled.push_back(request);
-      }
-    }
-  }
-  for (const auto& request : cancelled) request->handle.Cancel();
-}
-
-void StreamInferReactor::OnWriteDone(bool ok) {
-  std::shared_ptr<OpenRequest> resumed;
-  {
-    absl::MutexLock lock(&mutex_);
-    const std::shared_ptr<OpenRequest> request = std::exchange(being_written_, nullptr);
-    if (request->last && !request->is_ready) Close(request);
-    if (request->is_resting && request->text.size() <= kMaxPendingBytes / 2) {
-      request->is_resting = false;
-      resumed = request;
-    }
-    Advance();
-  }
-  if (resumed != nullptr) resumed->handle.Resume();
-  if (!ok) OnCancel();
-}
-
-void StreamInferReactor::OnCancel() {
-  FailCall(TellExpired(absl::CancelledError("the client has gone"), deadline_));
-  absl::MutexLock lock(&mutex_);
-  Advance();
-}
-
-void StreamInferReactor::OnDone() {
-  std::shared_ptr<StreamInferReactor> self;  // may be the last, so it goes after the lock
-  absl::MutexLock lock(&mutex_);
-  self = std::move(self_);
-}
-
-void StreamInferReactor::Advance() {
-  if (is_ended_) return;
-  ReadMore();
-  if (being_written_ != nullptr) return;
-  if (failure_) {
-    if (open_.empty()) End(*failure_);
-  } else if (!ready_.empty()) {
-    if (!MayWrite()) return;
-    being_written_ = std::move(ready_.front());
-    ready_.pop_front();
-    TakeMessage(being_written_);
-    StartWrite(&writing_);
-  } else if (is_input_over_ && open_.empty()) {
-    End(absl::OkStatus());
-  }
-}
-
-bool StreamInferReactor::MayWrite() {
-  // An end is not kept waiting.
-  return ready_.front()->last ||
-         pacer_.TryStart([self = shared_from_this()] { self->OnWriteMayStart(); });
-}
-
-void StreamInferReactor::OnWriteMayStart() {
-  absl::MutexLock lock(&mutex_);
-  pacer_.OnRetry();
-  Advance();
-}
-
-void StreamInferReactor::ReadMore() {
-  if (is_reading_ || is_input_over_ || failure_ || open_.size() >= kMaxOpen) return;
-  is_reading_ = true;
-  StartRead(&read_);
-}
-
-void StreamInferReactor::TakeMessage(const std::shared_ptr<OpenRequest>& request) {
-  writing_.Clear();
-  request->is_ready = false;
-  ModelInferResponse& response = *writing_.mutable_infer_response();
-  response = request->names;
-  const bool has_ended = request->last.has_value();
-  const bool final_is_separate =
-      request->status.ok() && request->empty_final_response && !request->text.empty();
-  if (!has_ended || final_is_separate) {
-    AddTextOutput(std::exchange(request->text, {}), response);
-    SetFinal(false, response);
-    if (!has_ended) return;
-    request->is_ready = true;
-    ready_.push_back(request);
-    return;
-  }
-  FillLast(*request, writing_);
-}
-
-void StreamInferReactor::FillLast(const OpenRequest& request, ModelStreamInferResponse& message) {
-  ModelInferResponse& response = *message.mutable_infer_response();
-  SetFinal(true, response);
-  if (!request.status.ok()) {
-    message.set_error_message(std::string(request.status.message()));
-    (*response.mutable_parameters())["error_code"].set_string_param(
-        absl::StatusCodeToString(request.status.code()));
-    return;
-  }
-  response.MergeFrom(*request.last);
-  if (request.in_pieces && !request.empty_final_response) AddTextOutput(request.text, response);
-}
-
-void StreamInferReactor::Close(const std::shared_ptr<OpenRequest>& request) {
-  request->scope.reset();
-  open_.erase(request);
-}
-
-void StreamInferReactor::End(const absl::Status& status) {
-  is_ended_ = true;
-  AddRetryPushback(status, context_);
-  Finish(ToGrpcStatus(status));
+void StreamInferReactor::OnRequest(const ModelInferRequest& request) {
+  auto answer = std::make_shared<OpenRequest>(
+      std::static_pointer_cast<StreamInferReactor>(shared_from_this()));
+  if (Open(answer)) answer->Run(request);
 }
 
 }  // namespace evaserve

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <filesystem>
 #include <sstream>
 #include <thread>
 #include <utility>
@@ -19,13 +20,19 @@ FakeModelServer::FakeModelServer(Options options) {
   spdlog::set_level(spdlog::level::warn);
   auto model = std::make_unique<FakeModel>(std::move(options.model));
   control_ = model->control();
+  auto tensors = std::make_unique<FakeTensorModel>();
+  tensor_control_ = tensors->control();
   options.config.models = {{"fake", "/nowhere"}};
+  if (options.serves_tensors) options.config.models.push_back({"tensors", "/nowhere/tensors"});
   options.config.warmup_tokens = 0;  // tests count the steps
   options.config.address = "127.0.0.1:0";
   options.config.metrics_address = "127.0.0.1:0";
   auto server = Server::Start(
       options.config,
-      [&model](auto&&...) -> absl::StatusOr<std::unique_ptr<Model>> { return std::move(model); },
+      [&](const std::filesystem::path& directory, auto&&...) -> absl::StatusOr<AnyModel> {
+        if (directory.filename() == "tensors") return std::move(tensors);
+        return std::move(model);
+      },
       options.on_failure);
   EXPECT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);

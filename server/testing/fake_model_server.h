@@ -10,6 +10,7 @@
 #include "inference/open_inference.grpc.pb.h"
 #include "server/server.h"
 #include "tests/fakes/fake_model.h"
+#include "tests/fakes/fake_tensor_model.h"
 
 namespace evaserve {
 
@@ -22,6 +23,7 @@ class FakeModelServer {
     FakeModel::Options model{};
     Config config{};
     std::function<void()> on_failure = [] {};
+    bool serves_tensors = false;  // also a FakeTensorModel named "tensors"
   };
 
   FakeModelServer() : FakeModelServer(Options()) {}
@@ -29,6 +31,7 @@ class FakeModelServer {
 
   Server& server() { return *server_; }
   FakeModelControl& control() { return *control_; }
+  FakeTensorControl& tensor_control() { return *tensor_control_; }
 
   // A connection of its own.
   std::shared_ptr<grpc::Channel> Connect() const;
@@ -48,6 +51,7 @@ class FakeModelServer {
 
  private:
   std::shared_ptr<FakeModelControl> control_;
+  std::shared_ptr<FakeTensorControl> tensor_control_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<v1::Inference::Stub> evaserve_;
   std::unique_ptr<inference::GRPCInferenceService::Stub> open_inference_;

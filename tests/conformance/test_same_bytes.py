@@ -88,6 +88,27 @@ def test_tritonclient_aio_stream(server, expected):
     assert texts == [expected[prompt] for prompt in PROMPTS]
 
 
+def test_prompts_in_pieces_on_one_stream(channel, stubs, expected):
+    pb, pb_grpc = stubs
+
+    def messages():
+        for index, prompt in enumerate(PROMPTS):
+            request = pb.GenerateRequest(
+                sampling=pb.SamplingParameters(temperature=0),
+                stopping=pb.StoppingCriteria(max_new_tokens=MAX_TOKENS, ignore_eos=True),
+            )
+            begin = pb.BeginPrompt(request=request, bytes_to_come=len(prompt))
+            yield pb.GenerateStreamRequest(index=index, begin=begin)
+        for index, prompt in enumerate(PROMPTS):
+            for byte in range(len(prompt)):
+                yield pb.GenerateStreamRequest(index=index, piece=prompt[byte : byte + 1])
+
+    texts = dict.fromkeys(range(len(PROMPTS)), b"")
+    for message in pb_grpc.InferenceStub(channel).GenerateStream(messages()):
+        texts[message.index] += message.response.text
+    assert list(texts.values()) == [expected[prompt] for prompt in PROMPTS]
+
+
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_eva(pytestconfig, server, expected, prompt):
     args = ["generate", "-", "--server", server.target, "--model", "tiny", "--temperature", "0"]

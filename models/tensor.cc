@@ -1,0 +1,42 @@
+#include "models/tensor.h"
+
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace evaserve {
+namespace {
+
+struct TypeFacts {
+  const char* name;
+  int64_t element_bytes;
+};
+
+// In the order of TensorType.
+constexpr TypeFacts kTypes[] = {{"BOOL", 1},   {"UINT8", 1}, {"UINT16", 2}, {"UINT32", 4},
+                                {"UINT64", 8}, {"INT8", 1},  {"INT16", 2},  {"INT32", 4},
+                                {"INT64", 8},  {"FP16", 2},  {"BF16", 2},   {"FP32", 4},
+                                {"FP64", 8},   {"BYTES", 0}};
+static_assert(std::size(kTypes) == kNumTensorTypes);
+
+const TypeFacts& FactsOf(TensorType type) { return kTypes[static_cast<int>(type)]; }
+
+}  // namespace
+
+const char* Name(TensorType type) { return FactsOf(type).name; }
+
+std::optional<TensorType> TensorTypeFromName(std::string_view name) {
+  for (int i = 0; i < kNumTensorTypes; ++i) {
+    if (name == kTypes[i].name) return static_cast<TensorType>(i);
+  }
+  return std::nullopt;
+}
+
+int64_t ElementBytes(TensorType type) { return FactsOf(type).element_bytes; }
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ","), "]");
+}
+
+}  // namespace evaserve

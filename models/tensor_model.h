@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/worker_pool.h"
+#include "models/model.h"
+#include "models/tensor.h"
+
+namespace evaserve {
+
+struct TensorModelInfo {
+  std::string architecture;  // "identity"
+  std::string device = "cpu";
+  std::vector<TensorSpec> inputs;   // at least 1
+  std::vector<TensorSpec> outputs;  // at least 1
+  int64_t num_parameters = 0;
+  int64_t weight_bytes = 0;  // in memory
+};
+
+// A loaded model that turns tensors into tensors in one pass and keeps no state. Not thread-safe:
+// one caller at a time, except info().
+class TensorModel {
+ public:
+  // Of one request: a tensor for each of info().inputs, or info().outputs, in their order. All have
+  // the same batch, their first dimension.
+  using Inputs = std::vector<InputTensor>;
+  using Outputs = std::vector<OutputTensor>;
+
+  virtual ~TensorModel() = default;
+
+  virtual const TensorModelInfo& info() const = 0;
+
+  // Answers `requests` together; results are in their order. Each fits info().inputs, but where
+  // these say -1 the shapes may differ from one request to the next.
+  //
+  // Requests do not influence each other: running one alone gives the same results.
+  //
+  // Errors: InvalidArgument for tensors that the model cannot take; ResourceExhausted if memory for
+  // the pass is missing; Unavailable if the device is lost, and with it the model.
+  virtual absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) = 0;
+};
+
+// Of either kind; the pointer is never null.
+using AnyModel = std::variant<std::unique_ptr<Model>, std::unique_ptr<TensorModel>>;
+
+// Loads a model directory of any known architecture: LoadModel() says how, and with what errors.
+absl::StatusOr<AnyModel> LoadAnyModel(const std::filesystem::path& directory,
+                                      const LoadOptions& options, WorkerPool& pool);
+
+}  // namespace evaserve

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/engine/request.h"
+
+namespace evaserve {
+
+// Decides which waiting requests run together in one pass of a model.
+//
+// It only decides: it starts no thread, takes no lock and reads no clock. The caller passes the
+// time in.
+//
+// Requests run by priority and within one in the order they came, never skipping one. A batch is
+// ready when
+//   (a) it is full: one more request would pass max_batch_size, or
+//   (b) its oldest request has waited max_queue_delay, or
+//   (c) the queue is closed.
+class BatchQueue {
+ public:
+  struct Options {
+    // Rows of one batch, over its requests; a request alone may have more.
+    int64_t max_batch_size = 64;
+    // How long a request waits for company. 0: it runs as soon as the model is free.
+    std::chrono::microseconds max_queue_delay{0};
+    // Requests that wait; more are refused, so that overload shows at once.
+    int max_waiting = 1024;
+  };
+
+  struct Item {
+    uint64_t id = 0;
+    int64_t rows = 1;
+    int priority = kDefaultPriority;
+    TimePoint submitted;
+    TimePoint expires = TimePoint::max();  // when it must run at the latest
+  };
+
+  explicit BatchQueue(Options options) : options_(options) {}
+
+  // Errors: ResourceExhausted if too many are waiting, Unavailable after Close().
+  absl::Status Push(const Item& item);
+
+  // True if it was waiting.
+  bool Remove(uint64_t id);
+
+  // Removes those that have expired and returns their ids.
+  std::vector<uint64_t> TakeExpired(TimePoint now);
+
+  // Removes the next batch and returns its ids; empty if none is ready.
+  std::vector<uint64_t> TakeReady(TimePoint now);
+
+  // When the next call can return something new; nothing if only a Push() can change that.
+  std::optional<TimePoint> NextWakeUp() const;
+
+  // Refuses new requests; those waiting are handed out without delay.
+  void Close() { closed_ = true; }
+
+  int num_waiting() const { return static_cast<int>(waiting_.size()); }
+
+ private:
+  // How many at the front make the next batch.
+  size_t NextBatch() const;
+  bool IsFull(size_t batch) const;
+
+  const Options options_;
+  std::deque<Item> waiting_;  // by priority, then oldest first
+  bool closed_ = false;
+};
+
+}  // namespace evaserve

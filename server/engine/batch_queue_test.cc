@@ -1,0 +1,110 @@
+#include "server/engine/batch_queue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace evaserve {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+const TimePoint kStart{std::chrono::hours(1)};
+
+TEST(BatchQueueTest, RunsWhatWaitsTogether) {
+  BatchQueue queue({});
+  for (uint64_t id : {1, 2, 3}) ASSERT_TRUE(queue.Push({.id = id, .submitted = kStart}).ok());
+
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1, 2, 3));
+  EXPECT_THAT(queue.TakeReady(kStart), IsEmpty());
+  EXPECT_EQ(queue.NextWakeUp(), std::nullopt);
+}
+
+TEST(BatchQueueTest, WaitsForCompanyUntilMaxQueueDelay) {
+  BatchQueue queue({.max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
+
+  EXPECT_THAT(queue.TakeReady(kStart + milliseconds(4)), IsEmpty());
+  EXPECT_EQ(queue.NextWakeUp(), kStart + milliseconds(5));
+  EXPECT_THAT(queue.TakeReady(kStart + milliseconds(5)), ElementsAre(1));
+}
+
+TEST(BatchQueueTest, AFullBatchDoesNotWait) {
+  BatchQueue queue({.max_batch_size = 4, .max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .rows = 3, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 2, .rows = 1, .submitted = kStart}).ok());
+
+  EXPECT_EQ(queue.NextWakeUp(), TimePoint::min());
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1, 2));
+}
+
+TEST(BatchQueueTest, EndsABatchBeforeTheRequestThatDoesNotFitAndSkipsNone) {
+  BatchQueue queue({.max_batch_size = 4, .max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .rows = 2, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 2, .rows = 3, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 3, .rows = 1, .submitted = kStart}).ok());
+
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1));
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(2, 3));
+}
+
+TEST(BatchQueueTest, OneThatIsLargerThanABatchRunsAlone) {
+  BatchQueue queue({.max_batch_size = 4});
+  ASSERT_TRUE(queue.Push({.id = 1, .rows = 9, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 2, .rows = 1, .submitted = kStart}).ok());
+
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1));
+}
+
+TEST(BatchQueueTest, TheUrgentGoFirst) {
+  BatchQueue queue({.max_batch_size = 2});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 2, .priority = kMostUrgent, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 3, .priority = kMostUrgent, .submitted = kStart}).ok());
+
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(2, 3));
+}
+
+TEST(BatchQueueTest, ExpiredOnesDoNotRun) {
+  BatchQueue queue({.max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart, .expires = kStart + milliseconds(2)}).ok());
+  ASSERT_TRUE(queue.Push({.id = 2, .submitted = kStart}).ok());
+
+  EXPECT_EQ(queue.NextWakeUp(), kStart + milliseconds(2));
+  EXPECT_THAT(queue.TakeExpired(kStart + milliseconds(1)), IsEmpty());
+  EXPECT_THAT(queue.TakeExpired(kStart + milliseconds(2)), ElementsAre(1));
+  EXPECT_THAT(queue.TakeReady(kStart + milliseconds(5)), ElementsAre(2));
+}
+
+TEST(BatchQueueTest, ARemovedOneDoesNotRun) {
+  BatchQueue queue({});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
+
+  EXPECT_TRUE(queue.Remove(1));
+  EXPECT_FALSE(queue.Remove(1));
+  EXPECT_THAT(queue.TakeReady(kStart), IsEmpty());
+}
+
+TEST(BatchQueueTest, RefusesWhenFull) {
+  BatchQueue queue({.max_waiting = 1});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
+
+  EXPECT_TRUE(absl::IsResourceExhausted(queue.Push({.id = 2, .submitted = kStart})));
+  queue.TakeReady(kStart);
+  EXPECT_TRUE(queue.Push({.id = 3, .submitted = kStart}).ok());
+}
+
+TEST(BatchQueueTest, AfterCloseNothingWaitsAndNothingComes) {
+  BatchQueue queue({.max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
+
+  queue.Close();
+
+  EXPECT_TRUE(absl::IsUnavailable(queue.Push({.id = 2, .submitted = kStart})));
+  EXPECT_EQ(queue.NextWakeUp(), TimePoint::min());
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1));
+}
+
+}  // namespace
+}  // namespace evaserve

@@ -1,0 +1,209 @@
+#include "server/engine/tensor_engine.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+namespace evaserve {
+namespace {
+
+absl::Time ToAbsl(TimePoint time) {
+  if (time == TimePoint::max()) return absl::InfiniteFuture();
+  return absl::Now() + absl::FromChrono(time - Clock::now());
+}
+
+std::chrono::microseconds Between(TimePoint begin, TimePoint end) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
+}
+
+}  // namespace
+
+TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptions& options,
+                           EngineObserver& observer)
+    : model_(std::move(model)),
+      options_(options),
+      observer_(observer),
+      queue_({.max_batch_size = options.max_batch_size,
+              .max_queue_delay = options.max_queue_delay,
+              .max_waiting = options.max_waiting}),
+      thread_([this] { Loop(); }) {
+  pthread_setname_np(thread_.native_handle(), "eva-tensors");
+}
+
+TensorEngine::~TensorEngine() {
+  {
+    absl::MutexLock lock(&mutex_);
+    queue_.Close();
+    closed_ = has_news_ = true;
+  }
+  thread_.join();
+}
+
+absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
+  const TimePoint now = Clock::now();
+  if (options_.max_request_time.count() > 0) {
+    request.deadline = std::min(request.deadline, now + options_.max_request_time);
+  }
+  if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
+  BatchQueue::Item item{.rows = request.batch,
+                        .priority = request.priority,
+                        .submitted = now,
+                        .expires = request.deadline};
+  if (options_.max_queue_time.count() > 0) {
+    item.expires = std::min(item.expires, now + options_.max_queue_time);
+  }
+  absl::MutexLock lock(&mutex_);
+  item.id = next_id_++;
+  if (absl::Status status = queue_.Push(item); !status.ok()) return status;
+  waiting_.emplace(item.id, Waiting{std::move(request), now});
+  ++num_in_flight_;
+  has_news_ = true;
+  return item.id;
+}
+
+void TensorEngine::Cancel(uint64_t id) {
+  absl::MutexLock lock(&mutex_);
+  cancelled_.push_back(id);
+  has_news_ = true;
+}
+
+void TensorEngine::Drain() {
+  absl::MutexLock lock(&mutex_);
+  queue_.Close();
+  has_news_ = true;
+}
+
+bool TensorEngine::WaitUntilIdle(TimePoint deadline) {
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithDeadline(absl::Condition(this, &TensorEngine::IsIdle), ToAbsl(deadline));
+}
+
+EngineState TensorEngine::state() const {
+  absl::MutexLock lock(&mutex_);
+  return StateLocked();
+}
+
+EngineState TensorEngine::StateLocked() const {
+  return {.running = num_in_flight_ - queue_.num_waiting(), .waiting = queue_.num_waiting()};
+}
+
+void TensorEngine::Loop() {
+  while (true) {
+    Work work = Take();
+    Publish();
+    EndAll(std::move(work.cancelled), absl::CancelledError("the request was cancelled"));
+    EndAll(std::move(work.expired), absl::DeadlineExceededError("the deadline has passed"));
+    if (work.closed) {
+      EndAll(std::move(work.batch), absl::UnavailableError("the server is shutting down"));
+      break;
+    }
+    if (!work.batch.empty()) RunBatch(std::move(work.batch));
+  }
+  Publish();
+}
+
+TensorEngine::Work TensorEngine::Take() {
+  Work work;
+  absl::MutexLock lock(&mutex_);
+  while (true) {
+    const TimePoint now = Clock::now();
+    has_news_ = false;
+    work.closed = closed_;
+    std::erase_if(cancelled_, [this](uint64_t id) { return !queue_.Remove(id); });
+    work.cancelled = Remove(std::exchange(cancelled_, {}));
+    work.expired = Remove(queue_.TakeExpired(now));
+    work.batch = Remove(queue_.TakeReady(now));
+    for (std::vector<uint64_t> more; closed_ && !(more = queue_.TakeReady(now)).empty();) {
+      std::ranges::move(Remove(more), std::back_inserter(work.batch));
+    }
+    if (closed_ || !work.batch.empty() || !work.expired.empty() || !work.cancelled.empty()) {
+      return work;
+    }
+    const TimePoint wake_up = queue_.NextWakeUp().value_or(TimePoint::max());
+    mutex_.AwaitWithDeadline(absl::Condition(this, &TensorEngine::HasNews), ToAbsl(wake_up));
+  }
+}
+
+TensorEngine::WaitingList TensorEngine::Remove(const std::vector<uint64_t>& ids) {
+  WaitingList removed;
+  removed.reserve(ids.size());
+  for (uint64_t id : ids) removed.push_back(std::move(waiting_.extract(id).mapped()));
+  return removed;
+}
+
+void TensorEngine::RunBatch(WaitingList batch) {
+  const TimePoint start = Clock::now();
+  StepStats stats{.num_sequences = static_cast<int>(batch.size())};
+  std::vector<const TensorModel::Inputs*> inputs;
+  inputs.reserve(batch.size());
+  for (const Waiting& one : batch) {
+    observer_.OnFirstStep(Between(one.submitted, start));
+    inputs.push_back(&one.request.inputs);
+  }
+  clock_.Start(start);
+  absl::StatusOr<std::vector<TensorModel::Outputs>> results = RunModel(inputs);
+  clock_.Stop();
+  stats.duration = Between(start, Clock::now());
+  observer_.OnStep(stats);
+  if (!results.ok()) return RunOneByOne(std::move(batch), results.status(), start);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    End(std::move(batch[i]), absl::OkStatus(), std::move((*results)[i]), start);
+  }
+}
+
+absl::StatusOr<std::vector<TensorModel::Outputs>> TensorEngine::RunModel(
+    const std::vector<const TensorModel::Inputs*>& inputs) {
+  absl::StatusOr<std::vector<TensorModel::Outputs>> results = model_->Run(inputs);
+  if (!results.ok()) return results;
+  const size_t num_outputs = info().outputs.size();
+  const bool is_complete =
+      results->size() == inputs.size() &&
+      std::ranges::all_of(*results, [&](const auto& one) { return one.size() == num_outputs; });
+  if (is_complete) return results;
+  return absl::InternalError(
+      absl::StrCat("the model did not give ", num_outputs, " outputs for each request"));
+}
+
+void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start) {
+  if (absl::IsUnavailable(status)) options_.on_model_lost(status);  // nobody is sent here again
+  const bool again = batch.size() > 1 && !absl::IsUnavailable(status);
+  for (Waiting& one : batch) {
+    absl::StatusOr<std::vector<TensorModel::Outputs>> result = status;
+    if (again) result = RunModel({&one.request.inputs});
+    if (result.ok()) {
+      End(std::move(one), absl::OkStatus(), std::move(result->front()), start);
+    } else {
+      End(std::move(one), result.status(), {}, start);
+    }
+  }
+}
+
+void TensorEngine::EndAll(WaitingList list, const absl::Status& status) {
+  const TimePoint now = Clock::now();
+  for (Waiting& one : list) End(std::move(one), status, {}, now);
+}
+
+void TensorEngine::End(Waiting one, absl::Status status, TensorModel::Outputs outputs,
+                       TimePoint start) {
+  Completion completion;
+  completion.status = std::move(status);
+  completion.timings.queue = Between(one.submitted, start);
+  completion.timings.total = Between(one.submitted, Clock::now());
+  observer_.OnDone(Task::kInfer, completion);
+  one.request.done(std::move(completion), std::move(outputs));
+  one.request.done = nullptr;  // before the engine counts as idle
+  absl::MutexLock lock(&mutex_);
+  --num_in_flight_;
+}
+
+void TensorEngine::Publish() {
+  const EngineState now = state();
+  if (now == published_) return;
+  published_ = now;
+  observer_.OnState(now);
+}
+
+}  // namespace evaserve

@@ -1,0 +1,210 @@
+#include "server/engine/tensor_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <string>
+
+#include "tests/fakes/fake_tensor_model.h"
+#include "tests/fakes/recording_observer.h"
+
+namespace evaserve {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+
+struct Result {
+  Completion completion;
+  TensorModel::Outputs outputs;
+};
+
+class TensorEngineTest : public ::testing::Test {
+ protected:
+  explicit TensorEngineTest(EngineOptions options = {}) { Restart(options); }
+
+  void Restart(const EngineOptions& options) {
+    engine_.reset();
+    auto model = std::make_unique<FakeTensorModel>();
+    control_ = model->control();
+    engine_ = std::make_unique<TensorEngine>(std::move(model), options, observer_);
+  }
+
+  TensorRequest MakeRequest(const std::string& data) {
+    data_.push_back(std::make_unique<std::string>(data));
+    TensorRequest request;
+    request.inputs = {{{1, std::ssize(data)}, *data_.back()}};
+    auto result = std::make_shared<std::promise<Result>>();
+    results_.push_back(result->get_future());
+    request.done = [result](Completion completion, TensorModel::Outputs outputs) {
+      result->set_value({std::move(completion), std::move(outputs)});
+    };
+    return request;
+  }
+
+  absl::StatusOr<uint64_t> Submit(const std::string& data) {
+    return engine_->Submit(MakeRequest(data));
+  }
+
+  // Runs one request that holds the model, so that what follows gathers behind it.
+  void HoldModel() {
+    control_->Hold();
+    ASSERT_TRUE(Submit("first").ok());
+    control_->WaitUntilHeld();
+  }
+
+  Result Take(size_t index) { return results_[index].get(); }
+
+  RecordingObserver observer_;
+  std::shared_ptr<FakeTensorControl> control_;
+  std::unique_ptr<TensorEngine> engine_;
+  std::vector<std::unique_ptr<std::string>> data_;
+  std::vector<std::future<Result>> results_;
+};
+
+TEST_F(TensorEngineTest, AnswersARequest) {
+  ASSERT_TRUE(Submit("abc").ok());
+
+  const Result result = Take(0);
+
+  EXPECT_TRUE(result.completion.status.ok()) << result.completion.status;
+  ASSERT_EQ(result.outputs.size(), 2u);
+  EXPECT_EQ(result.outputs[1].data, "abc");
+  EXPECT_THAT(result.outputs[1].shape, ElementsAre(1, 3));
+}
+
+TEST_F(TensorEngineTest, WhatComesDuringAPassRunsTogetherInTheNext) {
+  HoldModel();
+  for (const char* data : {"a", "b", "c"}) ASSERT_TRUE(Submit(data).ok());
+
+  control_->Release();
+
+  EXPECT_EQ(Take(1).outputs[0].data, "a");
+  EXPECT_EQ(Take(3).outputs[0].data, "c");
+  EXPECT_THAT(control_->passes(), ElementsAre(1, 3));
+}
+
+TEST_F(TensorEngineTest, OnlyTheGuiltyOneOfABatchFails) {
+  control_->FailIf([](std::string_view data) {
+    return data == "bad" ? absl::InvalidArgumentError("bad tensor") : absl::OkStatus();
+  });
+  HoldModel();
+  for (const char* data : {"good", "bad"}) ASSERT_TRUE(Submit(data).ok());
+
+  control_->Release();
+
+  EXPECT_EQ(Take(1).outputs[0].data, "good");
+  EXPECT_TRUE(absl::IsInvalidArgument(Take(2).completion.status));
+}
+
+TEST_F(TensorEngineTest, ACancelledOneDoesNotRun) {
+  HoldModel();
+  const absl::StatusOr<uint64_t> id = Submit("cancelled");
+  ASSERT_TRUE(id.ok());
+
+  engine_->Cancel(*id);
+  control_->Release();
+
+  EXPECT_TRUE(absl::IsCancelled(Take(1).completion.status));
+  EXPECT_TRUE(engine_->WaitUntilIdle(Clock::now() + milliseconds(10'000)));
+  EXPECT_THAT(control_->passes(), ElementsAre(1));
+}
+
+TEST_F(TensorEngineTest, CancellingAfterTheEndDoesNothing) {
+  const absl::StatusOr<uint64_t> id = Submit("a");
+  Take(0);
+
+  engine_->Cancel(*id);
+
+  ASSERT_TRUE(Submit("b").ok());
+  EXPECT_TRUE(Take(1).completion.status.ok());
+}
+
+TEST_F(TensorEngineTest, OneWhoseDeadlinePassesDoesNotRun) {
+  HoldModel();
+  TensorRequest late = MakeRequest("late");
+  const TimePoint deadline = late.deadline = Clock::now() + milliseconds(5);
+  ASSERT_TRUE(engine_->Submit(std::move(late)).ok());
+
+  while (Clock::now() < deadline) {
+  }
+  control_->Release();
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Take(1).completion.status));
+  EXPECT_THAT(control_->passes(), ElementsAre(1));
+}
+
+TEST_F(TensorEngineTest, MaxQueueTimeEndsOneThatWaits) {
+  Restart({.max_queue_time = milliseconds(5), .max_queue_delay = std::chrono::hours(1)});
+
+  ASSERT_TRUE(Submit("a").ok());
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Take(0).completion.status));
+}
+
+TEST_F(TensorEngineTest, RefusesOneTooMany) {
+  Restart({.max_waiting = 1});
+  HoldModel();
+  ASSERT_TRUE(Submit("waits").ok());
+
+  EXPECT_TRUE(absl::IsResourceExhausted(Submit("too many").status()));
+  EXPECT_EQ(engine_->state().waiting, 1);
+  EXPECT_EQ(engine_->state().running, 1);
+  control_->Release();
+  Take(1);
+}
+
+TEST_F(TensorEngineTest, AfterDrainOthersAreRefusedAndTheRestEnds) {
+  HoldModel();
+  ASSERT_TRUE(Submit("waits").ok());
+
+  engine_->Drain();
+
+  EXPECT_TRUE(absl::IsUnavailable(Submit("late").status()));
+  EXPECT_FALSE(engine_->WaitUntilIdle(Clock::now()));
+  control_->Release();
+  EXPECT_TRUE(engine_->WaitUntilIdle(Clock::now() + milliseconds(10'000)));
+  EXPECT_TRUE(Take(1).completion.status.ok());
+}
+
+TEST_F(TensorEngineTest, ItsEndEndsThoseThatWait) {
+  HoldModel();
+  for (const char* data : {"a", "b"}) ASSERT_TRUE(Submit(data).ok());
+  std::thread end([this] { engine_.reset(); });
+
+  control_->Release();
+  end.join();
+
+  Take(0);
+  for (size_t i : {1, 2}) {
+    const absl::Status status = Take(i).completion.status;
+    EXPECT_TRUE(absl::IsUnavailable(status) || status.ok()) << status;
+  }
+}
+
+TEST_F(TensorEngineTest, ALostModelIsToldAndNothingRunsAgain) {
+  absl::Status lost;
+  Restart({.on_model_lost = [&lost](const absl::Status& status) { lost = status; }});
+  control_->FailIf([](std::string_view) { return absl::UnavailableError("no device"); });
+  HoldModel();
+  for (const char* data : {"a", "b"}) ASSERT_TRUE(Submit(data).ok());
+
+  control_->Release();
+
+  EXPECT_TRUE(absl::IsUnavailable(Take(2).completion.status));
+  EXPECT_TRUE(absl::IsUnavailable(lost));
+  EXPECT_THAT(control_->passes(), ElementsAre(1, 2)) << "no second try";
+}
+
+TEST_F(TensorEngineTest, TellsHowLongAPassTakes) {
+  EXPECT_EQ(engine_->step_age(), std::nullopt);
+  HoldModel();
+
+  EXPECT_TRUE(engine_->step_age().has_value());
+  control_->Release();
+  Take(0);
+}
+
+}  // namespace
+}  // namespace evaserve

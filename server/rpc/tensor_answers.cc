@@ -1,0 +1,57 @@
+#include "server/rpc/tensor_answers.h"
+
+#include <chrono>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+
+namespace evaserve {
+namespace {
+
+// In the order of TensorType.
+constexpr inference::DataType kDataTypes[] = {
+    inference::TYPE_BOOL,   inference::TYPE_UINT8, inference::TYPE_UINT16, inference::TYPE_UINT32,
+    inference::TYPE_UINT64, inference::TYPE_INT8,  inference::TYPE_INT16,  inference::TYPE_INT32,
+    inference::TYPE_INT64,  inference::TYPE_FP16,  inference::TYPE_BF16,   inference::TYPE_FP32,
+    inference::TYPE_FP64,   inference::TYPE_STRING};
+static_assert(std::size(kDataTypes) == kNumTensorTypes);
+
+void FillTensor(const TensorSpec& spec,
+                inference::ModelMetadataResponse::TensorMetadata& metadata) {
+  metadata.set_name(spec.name);
+  metadata.set_datatype(Name(spec.type));
+  metadata.mutable_shape()->Add(spec.shape.begin(), spec.shape.end());
+}
+
+// Of a ModelInput or ModelOutput, whose dimensions are without the batch.
+template <typename ConfigTensor>
+void FillTensor(const TensorSpec& spec, ConfigTensor& tensor) {
+  tensor.set_name(spec.name);
+  tensor.set_data_type(kDataTypes[static_cast<int>(spec.type)]);
+  tensor.mutable_dims()->Add(spec.shape.begin() + 1, spec.shape.end());
+}
+
+}  // namespace
+
+void FillTensorMetadata(const TensorModelInfo& info, inference::ModelMetadataResponse& response) {
+  response.set_platform(info.architecture);
+  for (const TensorSpec& spec : info.inputs) FillTensor(spec, *response.add_inputs());
+  for (const TensorSpec& spec : info.outputs) FillTensor(spec, *response.add_outputs());
+  (*response.mutable_properties())["parameters"] = absl::StrCat(info.num_parameters);
+}
+
+void FillTensorConfig(const TensorEngine& engine, inference::ModelConfig& config) {
+  const TensorModelInfo& info = engine.info();
+  config.set_platform(info.architecture);
+  config.set_max_batch_size(engine.options().max_batch_size);
+  for (const TensorSpec& spec : info.inputs) {
+    inference::ModelInput& input = *config.add_input();
+    FillTensor(spec, input);
+    input.set_allow_ragged_batch(true);
+  }
+  for (const TensorSpec& spec : info.outputs) FillTensor(spec, *config.add_output());
+  config.mutable_dynamic_batching()->set_max_queue_delay_microseconds(
+      static_cast<uint64_t>(engine.options().max_queue_delay.count()));
+}
+
+}  // namespace evaserve

@@ -1,0 +1,58 @@
+#include "server/rpc/tensor_call.h"
+
+#include <utility>
+
+#include "server/rpc/call_info.h"
+#include "server/rpc/grpc_status.h"
+
+namespace evaserve {
+
+TensorCall* TensorCall::Start(grpc::CallbackServerContext& context,
+                              std::unique_ptr<RequestScope> scope,
+                              std::shared_ptr<TensorEngine> engine,
+                              const inference::ModelInferRequest& request,
+                              inference::ModelInferResponse& response) {
+  auto* call = new TensorCall(context, std::move(scope), std::move(engine), response);
+  if (absl::Status status = call->Submit(request); !status.ok()) call->End(std::move(status));
+  return call;
+}
+
+TensorCall::TensorCall(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope,
+                       std::shared_ptr<TensorEngine> engine,
+                       inference::ModelInferResponse& response)
+    : context_(context),
+      scope_(std::move(scope)),
+      deadline_(DeadlineOf(context)),
+      engine_(std::move(engine)),
+      response_(response) {}
+
+absl::Status TensorCall::Submit(const inference::ModelInferRequest& request) {
+  absl::StatusOr<TensorPlan> plan = PlanTensors(request, engine_->info(), deadline_);
+  if (!plan.ok()) return plan.status();
+  plan_ = *std::move(plan);
+  scope_->input_bytes = plan_.input_bytes();
+  TensorRequest work{.inputs = plan_.inputs,
+                     .batch = plan_.batch,
+                     .deadline = plan_.deadline,
+                     .priority = plan_.priority};
+  // gRPC calls OnCancel() and OnDone() only once it has the reactor, that is after Start().
+  work.done = [this](Completion completion, TensorModel::Outputs outputs) {
+    scope_->Add(completion);
+    if (completion.status.ok()) {
+      FillTensors(plan_, engine_->info(), std::move(outputs), response_);
+    }
+    End(std::move(completion.status));
+  };
+  const absl::StatusOr<uint64_t> id = engine_->Submit(std::move(work));
+  if (!id.ok()) return id.status();
+  id_ = *id;
+  return absl::OkStatus();
+}
+
+void TensorCall::End(absl::Status status) {
+  scope_->status = TellExpired(std::move(status), deadline_);
+  AddRetryPushback(scope_->status, context_);
+  Finish(ToGrpcStatus(scope_->status));  // may delete this
+}
+
+}  // namespace evaserve

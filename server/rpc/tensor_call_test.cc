@@ -1,0 +1,208 @@
+// A model of tensors behind the real server.
+#include "server/rpc/tensor_call.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "server/testing/fake_model_server.h"
+
+namespace evaserve {
+namespace {
+
+using inference::ModelInferRequest;
+using inference::ModelInferResponse;
+using inference::ModelStreamInferResponse;
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+ModelInferRequest TensorInferRequest(const std::string& data) {
+  ModelInferRequest request;
+  request.set_model_name("tensors");
+  request.set_id(data);
+  auto& input = *request.add_inputs();
+  input.set_name("input");
+  input.set_datatype("UINT8");
+  input.add_shape(1);
+  input.add_shape(static_cast<int64_t>(data.size()));
+  request.add_raw_input_contents(data);
+  return request;
+}
+
+class TensorCallTest : public ::testing::Test {
+ protected:
+  grpc::Status Infer(const ModelInferRequest& request) {
+    grpc::ClientContext context;
+    return server_.open_inference().ModelInfer(&context, request, &response_);
+  }
+
+  std::future<grpc::Status> InferLater(grpc::ClientContext& context, const std::string& data) {
+    return std::async(std::launch::async, [this, &context, data] {
+      ModelInferResponse response;
+      return server_.open_inference().ModelInfer(&context, TensorInferRequest(data), &response);
+    });
+  }
+
+  bool CountsRequests(const char* code, int count) {
+    return server_.WaitForMetric("evaserve_requests_total{code=\"" + std::string(code) +
+                                     "\",method=\"ModelInfer\",model=\"tensors\"}",
+                                 count);
+  }
+
+  FakeModelServer server_{{.serves_tensors = true}};
+  ModelInferResponse response_;
+};
+
+TEST_F(TensorCallTest, AnswersWithTheOutputs) {
+  const grpc::Status status = Infer(TensorInferRequest("abc"));
+
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response_.id(), "abc");
+  EXPECT_EQ(response_.model_version(), "1");
+  EXPECT_EQ(response_.outputs(1).name(), "again");
+  EXPECT_THAT(response_.outputs(1).shape(), ElementsAre(1, 3));
+  EXPECT_THAT(response_.raw_output_contents(), ElementsAre("abc", "abc"));
+  EXPECT_TRUE(CountsRequests("OK", 1));
+}
+
+TEST_F(TensorCallTest, ABadRequestIsRefused) {
+  ModelInferRequest request = TensorInferRequest("abc");
+  request.mutable_inputs(0)->set_name("inputs");
+
+  const grpc::Status status = Infer(request);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("got 'inputs', allowed are input"));
+}
+
+TEST_F(TensorCallTest, TheModelsErrorIsTheCalls) {
+  server_.tensor_control().FailIf(
+      [](std::string_view) { return absl::InvalidArgumentError("no such picture"); });
+
+  const grpc::Status status = Infer(TensorInferRequest("abc"));
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "no such picture");
+}
+
+TEST_F(TensorCallTest, ACancelledCallLeavesTheQueue) {
+  server_.tensor_control().Hold();
+  grpc::ClientContext first, second;
+  auto held = InferLater(first, "held");
+  server_.tensor_control().WaitUntilHeld();
+  auto waiting = InferLater(second, "waiting");
+  ASSERT_TRUE(server_.WaitForMetric("evaserve_requests_in_flight", 2));
+
+  second.TryCancel();
+
+  EXPECT_EQ(waiting.get().error_code(), grpc::StatusCode::CANCELLED);
+  server_.tensor_control().Release();
+  EXPECT_TRUE(held.get().ok());
+  EXPECT_TRUE(server_.WaitForMetric("evaserve_requests_in_flight", 0));
+}
+
+TEST_F(TensorCallTest, ADeadlineEndsACallThatWaits) {
+  server_.tensor_control().Hold();
+  grpc::ClientContext first, second;
+  auto held = InferLater(first, "held");
+  server_.tensor_control().WaitUntilHeld();
+
+  second.set_deadline(std::chrono::system_clock::now() + milliseconds(20));
+  auto waiting = InferLater(second, "waiting");
+
+  EXPECT_EQ(waiting.get().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  server_.tensor_control().Release();
+  EXPECT_TRUE(held.get().ok());
+  EXPECT_TRUE(CountsRequests("DEADLINE_EXCEEDED", 1));
+}
+
+TEST_F(TensorCallTest, ShutdownLetsWhatRunsEnd) {
+  server_.tensor_control().Hold();
+  grpc::ClientContext context;
+  auto held = InferLater(context, "held");
+  server_.tensor_control().WaitUntilHeld();
+  std::thread shutdown([this] { server_.server().Shutdown(); });
+
+  server_.tensor_control().Release();
+
+  EXPECT_TRUE(held.get().ok());
+  shutdown.join();
+}
+
+TEST_F(TensorCallTest, AStreamAnswersEachRequest) {
+  grpc::ClientContext context;
+  auto stream = server_.open_inference().ModelStreamInfer(&context);
+  for (const char* data : {"a", "bc"}) stream->Write(TensorInferRequest(data));
+  ModelInferRequest bad = TensorInferRequest("bad");
+  bad.mutable_inputs(0)->set_datatype("FP32");
+  stream->Write(bad);
+  stream->WritesDone();
+
+  std::vector<std::string> data, errors;
+  for (ModelStreamInferResponse message; stream->Read(&message);) {
+    if (!message.error_message().empty()) {
+      errors.push_back(message.infer_response().id());
+      continue;
+    }
+    EXPECT_EQ(message.infer_response().id(), message.infer_response().raw_output_contents(0));
+    data.push_back(message.infer_response().raw_output_contents(0));
+  }
+
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_THAT(data, UnorderedElementsAre("a", "bc"));
+  EXPECT_THAT(errors, ElementsAre("bad"));
+}
+
+TEST_F(TensorCallTest, CancellingAStreamEndsItsRequests) {
+  server_.tensor_control().Hold();
+  grpc::ClientContext context;
+  auto stream = server_.open_inference().ModelStreamInfer(&context);
+  stream->Write(TensorInferRequest("held"));
+  server_.tensor_control().WaitUntilHeld();
+  stream->Write(TensorInferRequest("waiting"));
+  ASSERT_TRUE(server_.WaitForMetric("evaserve_requests_in_flight", 2));
+
+  context.TryCancel();
+
+  stream->Finish();
+  server_.tensor_control().Release();
+  EXPECT_TRUE(server_.WaitForMetric("evaserve_requests_in_flight", 0));
+}
+
+TEST_F(TensorCallTest, ItHasNoTextToContinue) {
+  grpc::ClientContext context;
+  v1::ScoreRequest request;
+  request.set_model("tensors");
+  request.set_text("abc");
+  v1::ScoreResponse response;
+
+  const grpc::Status status = server_.evaserve().Score(&context, request, &response);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("takes tensors (ModelInfer)"));
+}
+
+TEST_F(TensorCallTest, TellsItsTensors) {
+  grpc::ClientContext first, second;
+  inference::ModelMetadataRequest metadata_of;
+  metadata_of.set_name("tensors");
+  inference::ModelMetadataResponse metadata;
+  inference::ModelConfigRequest config_of;
+  config_of.set_name("tensors");
+  inference::ModelConfigResponse config;
+
+  ASSERT_TRUE(server_.open_inference().ModelMetadata(&first, metadata_of, &metadata).ok());
+  ASSERT_TRUE(server_.open_inference().ModelConfig(&second, config_of, &config).ok());
+
+  EXPECT_EQ(metadata.inputs(0).datatype(), "UINT8");
+  EXPECT_THAT(metadata.outputs(0).shape(), ElementsAre(-1, -1));
+  EXPECT_EQ(config.config().input(0).data_type(), inference::TYPE_UINT8);
+  EXPECT_THAT(config.config().input(0).dims(), ElementsAre(-1));
+  EXPECT_EQ(config.config().max_batch_size(), 64);
+}
+
+}  // namespace
+}  // namespace evaserve

@@ -1,0 +1,199 @@
+#include "server/rpc/tensor_plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/rpc/infer_codec.h"
+#include "server/rpc/infer_parameters.h"
+#include "server/rpc/typed_contents.h"
+
+namespace evaserve {
+namespace {
+
+using inference::ModelInferRequest;
+using Input = ModelInferRequest::InferInputTensor;
+
+template <typename... Parts>
+absl::Status Refuse(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+std::string NamesOf(const std::vector<TensorSpec>& specs) {
+  return absl::StrJoin(specs, ", ", [](std::string* out, const TensorSpec& spec) {
+    absl::StrAppend(out, spec.name);
+  });
+}
+
+// The index of the tensor `name`, or specs.size().
+size_t IndexOf(const std::string& name, const std::vector<TensorSpec>& specs) {
+  const auto is_it = [&](const TensorSpec& spec) { return spec.name == name; };
+  return static_cast<size_t>(std::ranges::find_if(specs, is_it) - specs.begin());
+}
+
+absl::Status CheckShape(const Input& input, const TensorSpec& spec) {
+  bool fits = std::ssize(spec.shape) == input.shape_size() && input.shape(0) >= 1;
+  for (int i = 0; fits && i < input.shape_size(); ++i) {
+    fits = spec.shape[i] == -1 ? input.shape(i) >= 0 : input.shape(i) == spec.shape[i];
+  }
+  if (fits) return absl::OkStatus();
+  return Refuse(spec.name, ": got shape [", absl::StrJoin(input.shape(), ","), "], allowed is ",
+                ShapeText(spec.shape));
+}
+
+// What a tensor of this shape has, or the largest number if that is more.
+int64_t NumElements(const Input& input) {
+  int64_t elements = 1;
+  for (const int64_t size : input.shape()) {
+    if (__builtin_mul_overflow(elements, size, &elements)) {
+      return std::numeric_limits<int64_t>::max();
+    }
+  }
+  return elements;
+}
+
+absl::Status CheckRaw(std::string_view raw, const TensorSpec& spec, int64_t num_elements) {
+  if (spec.type == TensorType::kBytes) {
+    return DecodeRawBytes(spec.name, raw, num_elements).status();
+  }
+  const auto size = static_cast<int64_t>(raw.size());
+  const int64_t element_bytes = ElementBytes(spec.type);
+  if (size % element_bytes == 0 && size / element_bytes == num_elements) return absl::OkStatus();
+  return Refuse(spec.name, ": got ", size, " bytes of raw contents, its shape has ", num_elements,
+                " elements of ", element_bytes, " bytes");
+}
+
+absl::Status CheckInput(const Input& input, const TensorSpec& spec) {
+  if (!input.parameters().empty()) {
+    return Refuse(spec.name, ": got parameter '", input.parameters().begin()->first.substr(0, 64),
+                  "', allowed is none (contents come in the request itself)");
+  }
+  if (input.datatype() != Name(spec.type)) {
+    return Refuse(spec.name, ": got datatype ", input.datatype().substr(0, 64), ", allowed is ",
+                  Name(spec.type));
+  }
+  return CheckShape(input, spec);
+}
+
+// The data of input number `i` of the request.
+absl::StatusOr<std::string_view> ReadData(const ModelInferRequest& request, int i,
+                                          const TensorSpec& spec, TensorPlan& plan) {
+  const Input& input = request.inputs(i);
+  const int64_t num_elements = NumElements(input);
+  if (request.raw_input_contents().empty()) {
+    absl::StatusOr<std::string> raw = TypedToRaw(input.contents(), spec, num_elements);
+    if (!raw.ok()) return raw.status();
+    return plan.contents.emplace_back(*std::move(raw));
+  }
+  if (input.has_contents()) {
+    return Refuse("contents field must not be specified when using raw_input_contents for '",
+                  spec.name, "' for model '", request.model_name(), "'");
+  }
+  const std::string& raw = request.raw_input_contents(i);
+  if (absl::Status status = CheckRaw(raw, spec, num_elements); !status.ok()) return status;
+  return raw;
+}
+
+absl::Status ReadInput(const ModelInferRequest& request, int i, const TensorModelInfo& info,
+                       TensorPlan& plan) {
+  const Input& input = request.inputs(i);
+  const size_t index = IndexOf(input.name(), info.inputs);
+  if (index == info.inputs.size()) {
+    return Refuse("inputs: got '", input.name().substr(0, 64), "', allowed are ",
+                  NamesOf(info.inputs));
+  }
+  const TensorSpec& spec = info.inputs[index];
+  InputTensor& to = plan.inputs[index];
+  if (!to.shape.empty()) return Refuse("inputs: got ", spec.name, " twice, allowed is once");
+  if (absl::Status status = CheckInput(input, spec); !status.ok()) return status;
+  if (plan.batch != 0 && plan.batch != input.shape(0)) {
+    return Refuse(spec.name, ": got a batch of ", input.shape(0), ", another input has ",
+                  plan.batch);
+  }
+  plan.batch = input.shape(0);
+  to.shape.assign(input.shape().begin(), input.shape().end());
+  const absl::StatusOr<std::string_view> data = ReadData(request, i, spec, plan);
+  if (!data.ok()) return data.status();
+  to.data = *data;
+  return absl::OkStatus();
+}
+
+absl::Status ReadInputs(const ModelInferRequest& request, const TensorModelInfo& info,
+                        TensorPlan& plan) {
+  const int num_raw = request.raw_input_contents_size();
+  if (num_raw != 0 && num_raw != request.inputs_size()) {
+    return Refuse("raw_input_contents: got ", num_raw, " entries, allowed are ",
+                  request.inputs_size(), ", one for each input");
+  }
+  plan.inputs.resize(info.inputs.size());
+  for (int i = 0; i < request.inputs_size(); ++i) {
+    if (absl::Status status = ReadInput(request, i, info, plan); !status.ok()) return status;
+  }
+  for (size_t i = 0; i < info.inputs.size(); ++i) {
+    if (!plan.inputs[i].shape.empty()) continue;
+    return Refuse("inputs: ", info.inputs[i].name, " is missing, needed are ",
+                  NamesOf(info.inputs));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadOutputs(const ModelInferRequest& request, const TensorModelInfo& info,
+                         TensorPlan& plan) {
+  for (const auto& wanted : request.outputs()) {
+    const size_t index = IndexOf(wanted.name(), info.outputs);
+    if (index == info.outputs.size()) {
+      return Refuse("outputs: got '", wanted.name().substr(0, 64), "', allowed are ",
+                    NamesOf(info.outputs));
+    }
+    if (!wanted.parameters().empty()) {
+      return Refuse(wanted.name(), ": got parameter '",
+                    wanted.parameters().begin()->first.substr(0, 64), "', allowed is none");
+    }
+    if (std::ranges::count(plan.outputs, index) > 0) {
+      return Refuse("outputs: got ", wanted.name(), " twice, allowed is once");
+    }
+    plan.outputs.push_back(index);
+  }
+  for (size_t i = 0; request.outputs().empty() && i < info.outputs.size(); ++i) {
+    plan.outputs.push_back(i);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int64_t TensorPlan::input_bytes() const {
+  size_t bytes = 0;
+  for (const InputTensor& input : inputs) bytes += input.data.size();
+  return static_cast<int64_t>(bytes);
+}
+
+absl::StatusOr<TensorPlan> PlanTensors(const ModelInferRequest& request,
+                                       const TensorModelInfo& info, TimePoint deadline) {
+  TensorPlan plan;
+  if (absl::Status status = ReadInputs(request, info, plan); !status.ok()) return status;
+  if (absl::Status status = ReadOutputs(request, info, plan); !status.ok()) return status;
+  const absl::StatusOr<InferParameters> parameters = ParseTensorParameters(request.parameters());
+  if (!parameters.ok()) return parameters.status();
+  plan.priority = parameters->priority;
+  plan.deadline = deadline;
+  if (parameters->timeout) {
+    plan.deadline = std::min(deadline, Clock::now() + *parameters->timeout);
+  }
+  return plan;
+}
+
+void FillTensors(const TensorPlan& plan, const TensorModelInfo& info, TensorModel::Outputs outputs,
+                 inference::ModelInferResponse& response) {
+  for (const size_t index : plan.outputs) {
+    auto& to = *response.add_outputs();
+    to.set_name(info.outputs[index].name);
+    to.set_datatype(Name(info.outputs[index].type));
+    to.mutable_shape()->Add(outputs[index].shape.begin(), outputs[index].shape.end());
+    *response.add_raw_output_contents() = std::move(outputs[index].data);
+  }
+}
+
+}  // namespace evaserve

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "inference/open_inference.pb.h"
+#include "models/tensor_model.h"
+#include "server/engine/request.h"
+
+namespace evaserve {
+
+// What a ModelInferRequest to a model of tensors asks for, taken apart.
+struct TensorPlan {
+  TensorModel::Inputs inputs;        // views of the request, or of `contents`
+  std::deque<std::string> contents;  // inputs that came typed, as raw bytes
+  int64_t batch = 0;
+  std::vector<size_t> outputs;  // of the model's, in the order asked for
+  TimePoint deadline;
+  int priority = kDefaultPriority;
+
+  int64_t input_bytes() const;
+};
+
+// The plan is valid as long as `request`. InvalidArgument, naming field, value and what is allowed,
+// for a request that does not fit `info` or breaks the protocol.
+absl::StatusOr<TensorPlan> PlanTensors(const inference::ModelInferRequest& request,
+                                       const TensorModelInfo& info, TimePoint deadline);
+
+// Adds the outputs of `plan`, raw. `outputs` are all of the model's.
+void FillTensors(const TensorPlan& plan, const TensorModelInfo& info, TensorModel::Outputs outputs,
+                 inference::ModelInferResponse& response);
+
+}  // namespace evaserve

@@ -1,0 +1,318 @@
+#include "server/rpc/tensor_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace evaserve {
+namespace {
+
+using inference::ModelInferRequest;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const TensorModelInfo kInfo = {
+    .architecture = "test",
+    .inputs = {{"pixels", TensorType::kFp32, {-1, 2}}, {"names", TensorType::kBytes, {-1}}},
+    .outputs = {{"logits", TensorType::kFp32, {-1, 3}}, {"label", TensorType::kBytes, {-1}}}};
+
+template <typename T>
+std::string RawOf(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+std::string RawBytesOf(const std::vector<std::string>& elements) {
+  std::string raw;
+  for (const std::string& element : elements) {
+    raw += RawOf<uint32_t>({static_cast<uint32_t>(element.size())}) + element;
+  }
+  return raw;
+}
+
+ModelInferRequest::InferInputTensor& AddInput(const char* name, const char* datatype,
+                                              const std::vector<int64_t>& shape,
+                                              ModelInferRequest& request) {
+  auto& input = *request.add_inputs();
+  input.set_name(name);
+  input.set_datatype(datatype);
+  input.mutable_shape()->Add(shape.begin(), shape.end());
+  return input;
+}
+
+// A batch of 1, raw.
+ModelInferRequest GoodRequest() {
+  ModelInferRequest request;
+  request.set_model_name("m");
+  AddInput("pixels", "FP32", {1, 2}, request);
+  AddInput("names", "BYTES", {1}, request);
+  request.add_raw_input_contents(RawOf<float>({1, 2}));
+  request.add_raw_input_contents(RawBytesOf({"cat"}));
+  return request;
+}
+
+absl::StatusOr<TensorPlan> Plan(const ModelInferRequest& request) {
+  return PlanTensors(request, kInfo, TimePoint::max());
+}
+
+TEST(TensorPlanTest, ReadsRawContents) {
+  const ModelInferRequest request = GoodRequest();
+
+  const auto plan = Plan(request);
+
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->batch, 1);
+  EXPECT_EQ(plan->inputs[0].data, RawOf<float>({1, 2}));
+  EXPECT_EQ(plan->inputs[0].data.data(), request.raw_input_contents(0).data()) << "no copy";
+  EXPECT_EQ(plan->inputs[1].data, RawBytesOf({"cat"}));
+  EXPECT_THAT(plan->outputs, ElementsAre(0, 1));
+  EXPECT_EQ(plan->input_bytes(), 8 + 7);
+}
+
+TEST(TensorPlanTest, InputsMayComeInAnyOrder) {
+  ModelInferRequest request;
+  AddInput("names", "BYTES", {1}, request);
+  AddInput("pixels", "FP32", {1, 2}, request);
+  request.add_raw_input_contents(RawBytesOf({"cat"}));
+  request.add_raw_input_contents(RawOf<float>({1, 2}));
+
+  const auto plan = Plan(request);
+
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->inputs[0].data, RawOf<float>({1, 2}));
+}
+
+TEST(TensorPlanTest, ReadsTypedContents) {
+  ModelInferRequest request;
+  auto& pixels = *AddInput("pixels", "FP32", {2, 2}, request).mutable_contents();
+  for (float value : {1.f, 2.f, 3.f, 4.f}) pixels.add_fp32_contents(value);
+  auto& names = *AddInput("names", "BYTES", {2}, request).mutable_contents();
+  for (const char* name : {"cat", ""}) names.add_bytes_contents(name);
+
+  const auto plan = Plan(request);
+
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->batch, 2);
+  EXPECT_EQ(plan->inputs[0].data, RawOf<float>({1, 2, 3, 4}));
+  EXPECT_EQ(plan->inputs[1].data, RawBytesOf({"cat", ""}));
+}
+
+TEST(TensorPlanTest, OutputsComeInTheOrderAskedFor) {
+  ModelInferRequest request = GoodRequest();
+  request.add_outputs()->set_name("label");
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+
+  inference::ModelInferResponse response;
+  FillTensors(*plan, kInfo, {{{1, 3}, RawOf<float>({1, 2, 3})}, {{1}, RawBytesOf({"dog"})}},
+              response);
+
+  ASSERT_EQ(response.outputs_size(), 1);
+  EXPECT_EQ(response.outputs(0).name(), "label");
+  EXPECT_EQ(response.outputs(0).datatype(), "BYTES");
+  EXPECT_THAT(response.outputs(0).shape(), ElementsAre(1));
+  EXPECT_THAT(response.raw_output_contents(), ElementsAre(RawBytesOf({"dog"})));
+}
+
+TEST(TensorPlanTest, TheTimeoutAndThePriorityCount) {
+  ModelInferRequest request = GoodRequest();
+  (*request.mutable_parameters())["priority"].set_int64_param(2);
+  (*request.mutable_parameters())["timeout"].set_int64_param(1'000'000);
+
+  const auto plan = Plan(request);
+
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->priority, 2);
+  EXPECT_LE(plan->deadline, Clock::now() + std::chrono::seconds(1));
+}
+
+struct BadRequest {
+  const char* name;
+  void (*spoil)(ModelInferRequest& request);
+  const char* message;
+};
+
+class BadTensorRequestTest : public ::testing::TestWithParam<BadRequest> {};
+
+TEST_P(BadTensorRequestTest, IsRefusedByName) {
+  ModelInferRequest request = GoodRequest();
+  GetParam().spoil(request);
+
+  const absl::Status status = Plan(request).status();
+
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadTensorRequestTest,
+    ::testing::Values(
+        BadRequest{"NoInputs", [](ModelInferRequest& r) { r.Clear(); }, "pixels is missing"},
+        BadRequest{"MissingInput",
+                   [](ModelInferRequest& r) {
+                     r.mutable_inputs()->RemoveLast();
+                     r.mutable_raw_input_contents()->RemoveLast();
+                   },
+                   "names is missing"},
+        BadRequest{"UnknownInput",
+                   [](ModelInferRequest& r) { r.mutable_inputs(0)->set_name("pixel"); },
+                   "got 'pixel', allowed are pixels, names"},
+        BadRequest{"TwiceTheSame", [](ModelInferRequest& r) { *r.mutable_inputs(1) = r.inputs(0); },
+                   "pixels twice"},
+        BadRequest{"WrongDatatype",
+                   [](ModelInferRequest& r) { r.mutable_inputs(0)->set_datatype("FP64"); },
+                   "pixels: got datatype FP64, allowed is FP32"},
+        BadRequest{"WrongRank", [](ModelInferRequest& r) { r.mutable_inputs(0)->add_shape(1); },
+                   "got shape [1,2,1], allowed is [-1,2]"},
+        BadRequest{"WrongSize", [](ModelInferRequest& r) { r.mutable_inputs(0)->set_shape(1, 3); },
+                   "got shape [1,3]"},
+        BadRequest{"EmptyBatch", [](ModelInferRequest& r) { r.mutable_inputs(0)->set_shape(0, 0); },
+                   "got shape [0,2]"},
+        BadRequest{"NegativeBatch",
+                   [](ModelInferRequest& r) { r.mutable_inputs(0)->set_shape(0, -1); },
+                   "got shape [-1,2]"},
+        BadRequest{"HugeShape",
+                   [](ModelInferRequest& r) {
+                     r.mutable_inputs(0)->set_shape(0, int64_t{1} << 62);
+                     r.mutable_inputs(1)->set_shape(0, int64_t{1} << 62);
+                   },
+                   "got 8 bytes of raw contents"},
+        BadRequest{"OtherBatch",
+                   [](ModelInferRequest& r) {
+                     r.mutable_inputs(1)->set_shape(0, 2);
+                     *r.mutable_raw_input_contents(1) = RawBytesOf({"cat", "dog"});
+                   },
+                   "names: got a batch of 2, another input has 1"},
+        BadRequest{"ShortContents",
+                   [](ModelInferRequest& r) { r.mutable_raw_input_contents(0)->pop_back(); },
+                   "got 7 bytes of raw contents, its shape has 2 elements of 4 bytes"},
+        BadRequest{"BrokenBytes",
+                   [](ModelInferRequest& r) { r.mutable_raw_input_contents(1)->pop_back(); },
+                   "names: element 0 has length 3"},
+        BadRequest{"TooFewContents",
+                   [](ModelInferRequest& r) { r.mutable_raw_input_contents()->RemoveLast(); },
+                   "raw_input_contents: got 1 entries, allowed are 2"},
+        BadRequest{"BothKindsOfContents",
+                   [](ModelInferRequest& r) {
+                     r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1);
+                   },
+                   "contents field must not be specified"},
+        BadRequest{
+            "SharedMemory",
+            [](ModelInferRequest& r) {
+              (*r.mutable_inputs(0)->mutable_parameters())["shared_memory_region"].set_string_param(
+                  "x");
+            },
+            "pixels: got parameter 'shared_memory_region'"},
+        BadRequest{"UnknownOutput",
+                   [](ModelInferRequest& r) { r.add_outputs()->set_name("logit"); },
+                   "outputs: got 'logit', allowed are logits, label"},
+        BadRequest{"OutputTwice",
+                   [](ModelInferRequest& r) {
+                     r.add_outputs()->set_name("label");
+                     r.add_outputs()->set_name("label");
+                   },
+                   "got label twice"},
+        BadRequest{"OutputParameter",
+                   [](ModelInferRequest& r) {
+                     auto& output = *r.add_outputs();
+                     output.set_name("label");
+                     (*output.mutable_parameters())["classification"].set_int64_param(1);
+                   },
+                   "label: got parameter 'classification'"},
+        BadRequest{"ParameterOfAGeneration",
+                   [](ModelInferRequest& r) {
+                     (*r.mutable_parameters())["temperature"].set_double_param(1);
+                   },
+                   "parameters: got 'temperature'"}),
+    [](const auto& info) { return info.param.name; });
+
+// Typed contents of one input.
+struct TypedCase {
+  const char* name;
+  TensorType type;
+  void (*fill)(inference::InferTensorContents& contents);
+  std::string raw;      // what comes of two elements, or
+  const char* message;  // why not
+};
+
+class TypedContentsTest : public ::testing::TestWithParam<TypedCase> {};
+
+TEST_P(TypedContentsTest, BecomeRawOrAreRefused) {
+  const TypedCase& one = GetParam();
+  const TensorModelInfo info{.inputs = {{"x", one.type, {-1}}}, .outputs = {{"y"}}};
+  ModelInferRequest request;
+  one.fill(*AddInput("x", Name(one.type), {2}, request).mutable_contents());
+
+  const auto plan = PlanTensors(request, info, TimePoint::max());
+
+  if (one.message == nullptr) {
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->inputs[0].data, one.raw);
+  } else {
+    EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << plan.status();
+    EXPECT_THAT(std::string(plan.status().message()), HasSubstr(one.message));
+  }
+}
+
+using Contents = inference::InferTensorContents;
+
+INSTANTIATE_TEST_SUITE_P(
+    All, TypedContentsTest,
+    ::testing::Values(
+        TypedCase{"Bool", TensorType::kBool,
+                  [](Contents& c) {
+                    c.add_bool_contents(true);
+                    c.add_bool_contents(false);
+                  },
+                  std::string("\1\0", 2)},
+        TypedCase{"Int8", TensorType::kInt8,
+                  [](Contents& c) {
+                    c.add_int_contents(-128);
+                    c.add_int_contents(127);
+                  },
+                  RawOf<int8_t>({-128, 127})},
+        TypedCase{"Uint16", TensorType::kUint16,
+                  [](Contents& c) {
+                    c.add_uint_contents(0);
+                    c.add_uint_contents(65535);
+                  },
+                  RawOf<uint16_t>({0, 65535})},
+        TypedCase{"Int64", TensorType::kInt64,
+                  [](Contents& c) {
+                    c.add_int64_contents(-1);
+                    c.add_int64_contents(int64_t{1} << 40);
+                  },
+                  RawOf<int64_t>({-1, int64_t{1} << 40})},
+        TypedCase{"Fp64", TensorType::kFp64,
+                  [](Contents& c) {
+                    c.add_fp64_contents(0.1);
+                    c.add_fp64_contents(-0.0);
+                  },
+                  RawOf<double>({0.1, -0.0})},
+        TypedCase{"OutOfRange", TensorType::kInt8,
+                  [](Contents& c) {
+                    c.add_int_contents(1);
+                    c.add_int_contents(128);
+                  },
+                  "", "x: got 128 in int_contents, allowed for INT8 is -128 to 127"},
+        TypedCase{"TooMany", TensorType::kInt32,
+                  [](Contents& c) {
+                    for (int i = 0; i < 3; ++i) c.add_int_contents(i);
+                  },
+                  "", "x: got 3 elements in int_contents"},
+        TypedCase{"OtherField", TensorType::kInt32,
+                  [](Contents& c) {
+                    for (int i = 0; i < 2; ++i) c.add_fp32_contents(1);
+                  },
+                  "", "x: got 0 elements in int_contents and 2 in others"},
+        TypedCase{"None", TensorType::kInt32, [](Contents&) {}, "", "x: got 0 elements"},
+        TypedCase{"Fp16", TensorType::kFp16, [](Contents&) {}, "", "FP16 has no typed ones"}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace evaserve

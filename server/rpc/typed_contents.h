@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "inference/open_inference.pb.h"
+#include "models/tensor.h"
+
+namespace evaserve {
+
+// A tensor's typed contents as raw ones: little-endian, an element of BYTES after its length in 4
+// bytes. InvalidArgument, naming the tensor, for contents of another datatype, of another number of
+// elements, with one that the datatype cannot hold, or for FP16 and BF16, which have none.
+absl::StatusOr<std::string> TypedToRaw(const inference::InferTensorContents& contents,
+                                       const TensorSpec& spec, int64_t num_elements);
+
+}  // namespace evaserve
