@@ -82,6 +82,8 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
                            "10000",
                            "keep_alive_timeout_ms",
                            "5000",
+                           "tcp_nodelay",
+                           "1",
                            "enable_keep_alive",
                            "yes",
                            nullptr};
