@@ -101,6 +101,7 @@ void TensorEngine::Loop() {
       break;
     }
     if (!work.batch.empty()) RunBatch(std::move(work.batch));
+    Publish();
   }
   Publish();
 }

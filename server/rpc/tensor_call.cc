@@ -49,7 +49,14 @@ absl::Status TensorCall::Submit(const inference::ModelInferRequest& request) {
   return absl::OkStatus();
 }
 
+void TensorCall::OnCancel() {
+  is_cancelled_ = true;
+  engine_->Cancel(id_);
+}
+
 void TensorCall::End(absl::Status status) {
+  // A batch that runs is not interrupted, but nobody hears of its end.
+  if (is_cancelled_) status = absl::CancelledError("the client has gone");
   scope_->status = TellExpired(std::move(status), deadline_);
   AddRetryPushback(scope_->status, context_);
   Finish(ToGrpcStatus(scope_->status));  // may delete this

@@ -3,6 +3,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -31,7 +32,7 @@ class TensorCall : public grpc::ServerUnaryReactor {
   absl::Status Submit(const inference::ModelInferRequest& request);
   void End(absl::Status status);
 
-  void OnCancel() override { engine_->Cancel(id_); }
+  void OnCancel() override;
   void OnDone() override { delete this; }
 
   grpc::CallbackServerContext& context_;
@@ -41,6 +42,7 @@ class TensorCall : public grpc::ServerUnaryReactor {
   inference::ModelInferResponse& response_;
   TensorPlan plan_;
   uint64_t id_ = 0;  // of the engine; 0: none
+  std::atomic<bool> is_cancelled_{false};
 };
 
 }  // namespace evaserve
