@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from report import Sample
 from servers import ROOT, Server
 
+PYTHON = ROOT / ".venv/bin/python"  # with tritonclient
 SECONDS_BESIDE_LOAD = 60  # until a load that does not end is an error
 
 
@@ -52,9 +53,8 @@ def from_cpp(build: pathlib.Path, elements: int, seconds: float) -> Load:
 
 def from_tritonclient(elements: int, seconds: float) -> Load | None:
     """None where tritonclient is not installed."""
-    python = ROOT / ".venv/bin/python"
     script = ROOT / "bench/overhead/triton_load.py"
-    return Load([python, script, "--elements", elements], seconds) if python.exists() else None
+    return Load([PYTHON, script, "--elements", elements], seconds) if PYTHON.exists() else None
 
 
 def idle_connections_bytes(build: pathlib.Path, server: Server, count: int) -> int:
@@ -65,6 +65,17 @@ def idle_connections_bytes(build: pathlib.Path, server: Server, count: int) -> i
         if program.stdout.readline() != f"open {count}\n".encode():
             raise LoadFailed(f"{server.name}: could not keep {count} connections open")
         return server.resident_bytes() - before
+
+
+def p99_beside_loading(load: Load, server: Server, concurrency: int) -> float:
+    """In ms, of calls while the server loads its repository's other model and unloads it."""
+    script = ROOT / "bench/overhead/load_model.py"
+    command = [PYTHON, script, server.target, "demo", "--after", str(load.seconds / 4)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as loading:
+        p99_us = load.sample(server, concurrency).p99_us
+    if loading.returncode != 0:
+        raise LoadFailed(f"{server.name}: could not load the demo's model")
+    return p99_us / 1e3
 
 
 def fetch_ms(connection: http.client.HTTPConnection, path: str) -> float:

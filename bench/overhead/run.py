@@ -8,7 +8,8 @@ Each round calls every server in turn, so that what else the machine does hits t
 is the median of the rounds' ratios. The model answers OUTPUT0 = INPUT0, FP32 [1, --elements], and
 every answer is checked. The load runs on the same cores. Then come scrapes of /metrics under load,
 and 1,000 connections without calls. evaserve+log writes its line for each request, as it does
-unless told otherwise; no other server here writes one.
+unless told otherwise; no other server here writes one. Last, the p99 of calls while a second model
+is loaded.
 
 Ends with 1 if evaserve did not start, a call failed, or a target was missed.
 """
@@ -20,6 +21,7 @@ import pathlib
 import re
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,8 +33,9 @@ import servers
 from report import FROM_CPP, FROM_PYTHON, Samples, Series, Target
 from servers import Server
 
-LIMIT_SECONDS = 290  # for all of it
+LIMIT_SECONDS = 360  # for all of it
 CONNECTIONS = 1000
+LOADING = 3  # times as long as a load in a round: models are loaded now and then
 SCRAPED = 8  # times as long as a load in a round, so that there is a p99
 MIB = 1 << 20
 
@@ -103,6 +106,24 @@ def measure_connections(
     yield Target(f"{CONNECTIONS} idle connections", grown, 50, False, " MiB")
 
 
+def measure_loading(
+    args: argparse.Namespace, starts: bool, folder: pathlib.Path
+) -> Iterator[Target | str]:
+    """Each round calls the first model for a while, and again while a second one is loaded."""
+    ratio = None
+    if starts and loads.PYTHON.exists():
+        load = loads.from_cpp(args.build, args.elements, LOADING * args.seconds)
+        alone, beside = [], []
+        with servers.evaserve(args.build, folder, with_repository=True) as server:
+            for _ in range(args.rounds):
+                alone.append(load.sample(server, 8).p99_us / 1e3)
+                beside.append(loads.p99_beside_loading(load, server, 8))
+        ratio = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
+        medians = statistics.median(alone), statistics.median(beside)
+        yield "p99, 8 in flight: {:.2f} ms alone, {:.2f} ms beside a load".format(*medians)
+    yield Target("p99 beside a second model's load, of that alone", ratio, 1.2, False, "x")
+
+
 def machine() -> str:
     cpu = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
     name = re.search(r"^Model name:\s*(.*)$", cpu, re.MULTILINE)
@@ -120,6 +141,7 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> bool:
         ours = next((server for server in running if server.name == report.OURS), None)
         extra = list(measure_scrapes(args, ours))
     extra += measure_connections(args, ours is not None, folder)
+    extra += measure_loading(args, ours is not None, folder)
     print("\n".join(line for line in extra if isinstance(line, str)), end="\n\n")
     wanted += [target for target in extra if isinstance(target, Target)]
     print("\n".join(report.verdicts(wanted)))

@@ -116,9 +116,22 @@ def free_address() -> str:
         return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
+def write_repository(folder: pathlib.Path) -> pathlib.Path:
+    """Of the identity model and the demo's."""
+    repository = folder / "repository"
+    repository.mkdir()
+    write_model(repository)
+    (repository / "demo").symlink_to(ROOT / "demo/model")
+    return repository
+
+
 @contextlib.contextmanager
 def evaserve(
-    build: pathlib.Path, folder: pathlib.Path, name: str = "evaserve", log_level: str = "warning"
+    build: pathlib.Path,
+    folder: pathlib.Path,
+    name: str = "evaserve",
+    log_level: str = "warning",
+    with_repository: bool = False,
 ) -> Iterator[Server]:
     """By default without its line for each request, as the others write none."""
     log = folder / f"{name}.log"
@@ -131,7 +144,12 @@ def evaserve(
         except (urllib.error.URLError, OSError):
             return ""
 
-    command = [build / "bin/evaserve", "--model", f"identity={write_model(folder)}"]
+    if with_repository:
+        models = ["--model-repository", write_repository(folder)]
+        models += ["--model-control-mode", "explicit", "--load-model", "identity"]
+    else:
+        models = ["--model", f"identity={write_model(folder)}"]
+    command = [build / "bin/evaserve", *models]
     command += ["--address", target, "--metrics-address", metrics, "--log-level", log_level]
     with running(command, log, folder) as process:
         yield Server(name, wait_until(is_ready, process, log), process.pid, metrics)
