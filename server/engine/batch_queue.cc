@@ -44,8 +44,7 @@ size_t BatchQueue::NextBatch() const {
   return batch;
 }
 
-bool BatchQueue::IsFull(size_t batch) const {
-  if (batch < waiting_.size()) return true;  // another one did not fit
+bool BatchQueue::IsFull() const {
   int64_t rows = 0;
   for (const Item& item : waiting_) rows += item.rows;
   return rows >= options_.max_batch_size;
@@ -58,7 +57,7 @@ std::vector<uint64_t> BatchQueue::TakeReady(TimePoint now) {
   const bool has_waited = std::any_of(waiting_.begin(), end, [&](const Item& item) {
     return item.submitted + options_.max_queue_delay <= now;
   });
-  if (!closed_ && !has_waited && !IsFull(batch)) return {};
+  if (!closed_ && !has_waited && !IsFull()) return {};
   std::vector<uint64_t> ids;
   for (auto item = waiting_.begin(); item != end; ++item) ids.push_back(item->id);
   waiting_.erase(waiting_.begin(), end);
@@ -67,7 +66,7 @@ std::vector<uint64_t> BatchQueue::TakeReady(TimePoint now) {
 
 std::optional<TimePoint> BatchQueue::NextWakeUp() const {
   if (waiting_.empty()) return std::nullopt;
-  if (closed_ || IsFull(NextBatch())) return TimePoint::min();
+  if (closed_ || IsFull()) return TimePoint::min();
   TimePoint first = TimePoint::max();
   for (const Item& item : waiting_) {
     first = std::min({first, item.expires, item.submitted + options_.max_queue_delay});

@@ -65,7 +65,7 @@ class BatchQueue {
  private:
   // How many at the front make the next batch.
   size_t NextBatch() const;
-  bool IsFull(size_t batch) const;
+  bool IsFull() const;
 
   const Options options_;
   std::deque<Item> waiting_;  // by priority, then oldest first

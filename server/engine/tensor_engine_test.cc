@@ -135,6 +135,60 @@ TEST_F(TensorEngineTest, OneWhoseDeadlinePassesDoesNotRun) {
   EXPECT_THAT(control_->passes(), ElementsAre(1));
 }
 
+TEST_F(TensorEngineTest, MaxRequestTimeIsADeadline) {
+  Restart({.max_request_time = milliseconds(5), .max_queue_delay = std::chrono::hours(1)});
+
+  ASSERT_TRUE(Submit("a").ok());
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Take(0).completion.status));
+}
+
+TEST_F(TensorEngineTest, RefusesOneThatIsTooLate) {
+  TensorRequest late = MakeRequest("late");
+  late.deadline = Clock::now();
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(engine_->Submit(std::move(late)).status()));
+}
+
+TEST_F(TensorEngineTest, OneThatFailsAloneIsNotTriedAgain) {
+  control_->FailIf([](std::string_view) { return absl::InternalError("broken"); });
+
+  ASSERT_TRUE(Submit("a").ok());
+
+  EXPECT_TRUE(absl::IsInternal(Take(0).completion.status));
+  EXPECT_THAT(control_->passes(), ElementsAre(1));
+}
+
+TEST_F(TensorEngineTest, ReportsToTheObserver) {
+  HoldModel();
+  for (const char* data : {"a", "b"}) ASSERT_TRUE(Submit(data).ok());
+  control_->Release();
+  ASSERT_TRUE(engine_->WaitUntilIdle(Clock::now() + milliseconds(10'000)));
+
+  const RecordingObserver::Records records = observer_.records();
+
+  ASSERT_EQ(records.steps.size(), 2u);
+  EXPECT_EQ(records.steps[1].num_sequences, 2);
+  EXPECT_EQ(records.num_first_steps, 3);
+  EXPECT_EQ(records.completions.size(), 3u);
+}
+
+// Forgets the last request's outputs.
+class ForgetfulModel : public FakeTensorModel {
+ public:
+  absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override {
+    return FakeTensorModel::Run(requests.first(requests.size() - 1));
+  }
+};
+
+TEST_F(TensorEngineTest, AModelThatForgetsARequestIsToBlame) {
+  TensorEngine engine(std::make_unique<ForgetfulModel>(), {}, observer_);
+
+  ASSERT_TRUE(engine.Submit(MakeRequest("a")).ok());
+
+  EXPECT_TRUE(absl::IsInternal(Take(0).completion.status));
+}
+
 TEST_F(TensorEngineTest, MaxQueueTimeEndsOneThatWaits) {
   Restart({.max_queue_time = milliseconds(5), .max_queue_delay = std::chrono::hours(1)});
 

@@ -175,6 +175,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadRequest{"NegativeBatch",
                    [](ModelInferRequest& r) { r.mutable_inputs(0)->set_shape(0, -1); },
                    "got shape [-1,2]"},
+        BadRequest{"NegativeSize",
+                   [](ModelInferRequest& r) {
+                     r.mutable_inputs(1)->set_shape(0, 1);
+                     r.mutable_inputs(1)->add_shape(-2);
+                   },
+                   "names: got shape [1,-2]"},
+        BadRequest{"LongContents",
+                   [](ModelInferRequest& r) { r.mutable_raw_input_contents(0)->push_back(0); },
+                   "got 9 bytes of raw contents, its shape has 2 elements of 4 bytes"},
         BadRequest{"HugeShape",
                    [](ModelInferRequest& r) {
                      r.mutable_inputs(0)->set_shape(0, int64_t{1} << 62);
@@ -305,6 +314,12 @@ INSTANTIATE_TEST_SUITE_P(
                     for (int i = 0; i < 3; ++i) c.add_int_contents(i);
                   },
                   "", "x: got 3 elements in int_contents"},
+        TypedCase{"AnotherFieldToo", TensorType::kInt32,
+                  [](Contents& c) {
+                    for (int i = 0; i < 2; ++i) c.add_int_contents(i);
+                    c.add_fp32_contents(1);
+                  },
+                  "", "x: got 2 elements in int_contents and 1 in others"},
         TypedCase{"OtherField", TensorType::kInt32,
                   [](Contents& c) {
                     for (int i = 0; i < 2; ++i) c.add_fp32_contents(1);
