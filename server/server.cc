@@ -130,6 +130,7 @@ struct Server::Parts {
   void OnStuck(const std::string& model, bool is_stuck);
   absl::Status ReadCredentials();
   void ReloadCredentials();
+  void ShowCertificates();
   absl::Status Listen();
 
   const Config config;
@@ -164,6 +165,7 @@ absl::Status Server::Parts::ReadCredentials() {
     auto loaded = TlsCertificates::Load(config.tls);
     if (!loaded.ok()) return loaded.status();
     tls = *std::move(loaded);
+    ShowCertificates();
   }
   if (!config.auth_tokens.empty()) {
     auto loaded = Authorizer::Load(config.auth_tokens);
@@ -178,8 +180,19 @@ absl::Status Server::Parts::ReadCredentials() {
 }
 
 void Server::Parts::ReloadCredentials() {
-  if (tls != nullptr) tls->Reload();
+  if (tls != nullptr) {
+    tls->Reload();
+    ShowCertificates();
+  }
   authorizer->Reload();
+}
+
+void Server::Parts::ShowCertificates() {
+  const auto material = tls->current();
+  metrics.SetCertificateEnd("cert", material->not_after);
+  if (tls->clients_need_certificates()) {
+    metrics.SetCertificateEnd("client_ca", material->client_ca_not_after);
+  }
 }
 
 absl::Status Server::Parts::Listen() {

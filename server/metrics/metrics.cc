@@ -70,7 +70,8 @@ struct Metrics::Families {
         pages_used(MakeFamily<Gauge>(r, metric::kPagesUsed)),
         pages_total(MakeFamily<Gauge>(r, metric::kPagesTotal)),
         page_bytes(MakeFamily<Gauge>(r, metric::kPageBytes)),
-        step_age(MakeFamily<Gauge>(r, metric::kStepAge)) {}
+        step_age(MakeFamily<Gauge>(r, metric::kStepAge)),
+        certificate_end(MakeFamily<Gauge>(r, metric::kCertificateEnd)) {}
 
   Family<Gauge>& build_info;
   Family<Gauge>& model_ready;
@@ -94,6 +95,7 @@ struct Metrics::Families {
   Family<Gauge>& pages_total;
   Family<Gauge>& page_bytes;
   Family<Gauge>& step_age;
+  Family<Gauge>& certificate_end;
 };
 
 // Lengths of prompts, in tokens, by which waits for the first byte are told apart, and the label's
@@ -216,6 +218,11 @@ void Metrics::SetModelReady(const std::string& model, bool ready) {
 
 void Metrics::SetStepAge(const std::string& model, std::chrono::milliseconds age) {
   families_->step_age.Add({{"model", model}}).Set(std::chrono::duration<double>(age).count());
+}
+
+void Metrics::SetCertificateEnd(const std::string& file, absl::Time not_after) {
+  families_->certificate_end.Add({{"file", file}})
+      .Set(absl::ToDoubleSeconds(not_after - absl::UnixEpoch()));
 }
 
 void Metrics::OnRequestStart() { families_->in_flight.Increment(); }

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/time/time.h"
 #include "server/engine/observer.h"
 
 namespace prometheus {
@@ -44,6 +45,7 @@ inline constexpr MetricInfo kPagesUsed{"evaserve_state_pages_used", "Pages of th
 inline constexpr MetricInfo kPagesTotal{"evaserve_state_pages_total", "Pages of the state pool."};
 inline constexpr MetricInfo kPageBytes{"evaserve_state_page_bytes", "Size of one page of the state pool."};
 inline constexpr MetricInfo kStepAge{"evaserve_step_age_seconds", "How long the step that is going on has taken; 0 between steps."};
+inline constexpr MetricInfo kCertificateEnd{"evaserve_certificate_not_after_seconds", "When the TLS certificate in use ends, in seconds since 1970."};
 // Of the process, under the names that all Prometheus clients use.
 inline constexpr MetricInfo kProcessCpu{"process_cpu_seconds_total", "User and system CPU time spent."};
 inline constexpr MetricInfo kProcessRss{"process_resident_memory_bytes", "Resident memory."};
@@ -79,6 +81,8 @@ class Metrics {
   void SetModelReady(const std::string& model, bool ready);
   // Looked at now and then.
   void SetStepAge(const std::string& model, std::chrono::milliseconds age);
+  // `file` is "cert" or "client_ca".
+  void SetCertificateEnd(const std::string& file, absl::Time not_after);
   void OnRequestStart();
   void OnRequestEnd(const RequestSample& sample);
 

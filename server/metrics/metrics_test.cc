@@ -19,6 +19,7 @@ using ::testing::Not;
 // Gives every metric a value.
 void UseAll(Metrics& metrics) {
   metrics.SetModelReady("m", true);
+  metrics.SetCertificateEnd("cert", absl::UnixEpoch());
   metrics.OnRequestStart();
   metrics.OnRequestEnd({.model = "m", .method = "Generate", .code = "OK", .input_bytes = 1});
   metrics.MakeObserver("m");
@@ -96,6 +97,20 @@ TEST(MetricsTest, AnObserverFillsItsModelsMetrics) {
         "evaserve_output_bytes_total{model=\"m\"} 9"}) {
     EXPECT_THAT(page, HasSubstr(line));
   }
+}
+
+TEST(MetricsTest, TellsWhenCertificatesEnd) {
+  Metrics metrics("test");
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("evaserve_certificate")));
+
+  metrics.SetCertificateEnd("cert", absl::FromUnixSeconds(1'800'000'000));
+  metrics.SetCertificateEnd("client_ca", absl::FromUnixSeconds(1'900'000'000));
+  metrics.SetCertificateEnd("cert", absl::FromUnixSeconds(2'000'000'000));
+
+  EXPECT_THAT(metrics.Text(),
+              HasSubstr("evaserve_certificate_not_after_seconds{file=\"cert\"} 2000000000\n"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("evaserve_certificate_not_after_seconds{file=\"client_ca\"}"
+                                        " 1900000000\n"));
 }
 
 TEST(MetricsTest, EveryMetricSaysWhatItIs) {

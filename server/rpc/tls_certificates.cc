@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -131,6 +132,10 @@ absl::StatusOr<TlsMaterial> ReadTlsFiles(const TlsFiles& files) {
     if (!client_ca.ok()) return client_ca.status();
     const auto authorities = ParseCertificates(files.client_ca, *client_ca);
     if (!authorities.ok()) return authorities.status();
+    for (const Certificate& authority : *authorities) {
+      material.client_ca_not_after =
+          std::min(material.client_ca_not_after, NotAfter(authority.get()));
+    }
     material.client_ca = *std::move(client_ca);
   }
   material.serial = SerialOf(chain->front().get());

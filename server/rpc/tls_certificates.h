@@ -25,6 +25,8 @@ struct TlsMaterial {
   // Of the server's own certificate:
   std::string serial;  // hexadecimal
   absl::Time not_after = absl::InfiniteFuture();
+  // When the first of the authorities' certificates ends; never, if there are none.
+  absl::Time client_ca_not_after = absl::InfiniteFuture();
 
   friend bool operator==(const TlsMaterial&, const TlsMaterial&) = default;
 };

@@ -62,6 +62,18 @@ TEST_F(TlsCertificatesTest, ClientsNeedNoCertificatesWithoutTheirAuthority) {
 
   ASSERT_TRUE(material.ok()) << material.status();
   EXPECT_EQ(material->client_ca, "");
+  EXPECT_EQ(material->client_ca_not_after, absl::InfiniteFuture());
+}
+
+TEST_F(TlsCertificatesTest, TheFirstAuthorityThatEndsIsTold) {
+  const std::string soon = authority_.Issue({.ends_in = std::chrono::seconds(600)}).cert;
+  const std::string later = authority_.Issue().cert;
+  WriteFile(files_.client_ca, later + soon + later);
+
+  const auto material = ReadTlsFiles(files_);
+
+  ASSERT_TRUE(material.ok()) << material.status();
+  EXPECT_NEAR(absl::ToDoubleSeconds(material->client_ca_not_after - absl::Now()), 600, 60);
 }
 
 TEST_F(TlsCertificatesTest, AChainIsReadWhole) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 
+#include <cmath>
+#include <limits>
 #include <thread>
 
 #include "absl/time/clock.h"
@@ -175,6 +177,40 @@ TEST_F(TlsTest, TheAuthorityOfClientsMayChangeToo) {
 
   EXPECT_TRUE(CallOnce(server, Showing(successor.Issue())).ok());
   EXPECT_FALSE(CallOnce(server, Showing(authority_.Issue())).ok());
+}
+
+// Seconds from now to when the metrics say that the certificate of `file` ends.
+double SecondsLeft(const TestServer& server, const std::string& file) {
+  const std::string name = "evaserve_certificate_not_after_seconds{file=\"" + file + "\"} ";
+  const std::string page = server.HttpGet("/metrics");
+  const size_t at = page.find(name);
+  if (at == std::string::npos) return std::numeric_limits<double>::quiet_NaN();
+  return std::stod(page.substr(at + name.size())) -
+         absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
+}
+
+TEST_F(TlsTest, TheMetricsTellWhenTheCertificatesInUseEnd) {
+  const Config config = MutualConfig();
+  FileWith("clients.pem", authority_.Issue({.ends_in = std::chrono::hours(5)}).cert);
+  TestServer server(config);
+  EXPECT_NEAR(SecondsLeft(server, "cert"), 3600, 60);
+  EXPECT_NEAR(SecondsLeft(server, "client_ca"), 5 * 3600, 60);
+
+  SetServer(authority_.Issue({.ends_in = std::chrono::hours(2)}));
+
+  const absl::Time deadline = absl::Now() + absl::FromChrono(kLong);
+  while (SecondsLeft(server, "cert") < 5400 && absl::Now() < deadline) std::this_thread::yield();
+  EXPECT_NEAR(SecondsLeft(server, "cert"), 2 * 3600, 60);
+}
+
+TEST_F(TlsTest, TheMetricsTellOfNoCertificatesThatThereAreNot) {
+  Config config = ServerConfig();
+  config.credentials_reload = std::chrono::hours(1);
+  const TestServer server(config);
+
+  EXPECT_NEAR(SecondsLeft(server, "cert"), 3600, 60);
+  EXPECT_TRUE(std::isnan(SecondsLeft(server, "client_ca")));
+  EXPECT_EQ(SharedServer().HttpGet("/metrics").find("evaserve_certificate"), std::string::npos);
 }
 
 }  // namespace
