@@ -4,41 +4,18 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cctype>
-#include <cstdlib>
 #include <fstream>
-#include <limits>
 #include <map>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/config_options.h"
+#include "server/option_help.h"
 #include "server/rpc/authorizer.h"
 
 namespace evaserve {
 namespace {
-
-// How the values look that CLI11 has no type for.
-struct TextValues {
-  std::vector<std::string> models;
-  std::string model_repository;
-  std::string model_control_mode = "none";
-  int64_t repository_poll_s = 15;
-  double max_queue_s = 0;
-  double max_request_s = 0;
-  double step_timeout_s = 60;
-  double drain_pause_s = 0;
-  std::string tls_cert;
-  std::string tls_key;
-  std::string tls_client_ca;
-  std::string auth_tokens;
-  int64_t credentials_reload_s = 0;
-  std::string device = "auto";
-  std::string dtype = "auto";
-  int64_t drain_timeout_s = 0;
-  std::string log_level = "info";
-  std::string log_format = "text";
-};
 
 const std::map<std::string, ControlMode> kControlModes{{"none", ControlMode::kNone},
                                                        {"poll", ControlMode::kPoll},
@@ -54,129 +31,7 @@ std::chrono::milliseconds Milliseconds(double seconds) {
       std::chrono::duration<double>(seconds));
 }
 
-std::string EnvironmentName(std::string flag) {
-  for (char& c : flag) c = c == '-' ? '_' : static_cast<char>(std::toupper(c));
-  return "EVASERVE_" + flag;
-}
-
-template <typename T>
-CLI::Option* Add(CLI::App& app, const std::string& name, T& value, const char* help) {
-  return app.add_option("--" + name, value, help)
-      ->envname(EnvironmentName(name))
-      ->capture_default_str();
-}
-
-// Empty, or what is wrong.
-std::string IsDevice(const std::string& text) {
-  return std::string(ParseDevice(text).status().message());
-}
-
-void DeclareSecurityOptions(CLI::App& app, Config& config, TextValues& text) {
-  Add(app, "tls-cert", text.tls_cert,
-      "PEM file: the certificate that encrypts gRPC, and its chain");
-  Add(app, "tls-key", text.tls_key, "PEM file: the key of --tls-cert");
-  Add(app, "tls-client-ca", text.tls_client_ca,
-      "PEM file: clients need a certificate that one of these has issued");
-  Add(app, "auth-tokens", text.auth_tokens,
-      "File of tokens, NAME SHA256 MODELS [admin] a line: clients need one of them");
-  app.add_flag("--auth-without-tls", config.auth_without_tls,
-               "Take tokens over connections that are not encrypted")
-      ->envname(EnvironmentName("auth-without-tls"));
-  Add(app, "credentials-reload-s", text.credentials_reload_s,
-      "Seconds between two looks at the files of --tls-... and --auth-tokens")
-      ->check(CLI::Range(1, 86400));
-}
-
-void DeclareModelOptions(CLI::App& app, Config& config, TextValues& text) {
-  Add(app, "model", text.models, "Model to serve: DIR or NAME=DIR; may be repeated")
-      ->delimiter(',');
-  Add(app, "model-repository", text.model_repository,
-      "Directory of models: NAME/config.json or NAME/VERSION/config.json");
-  Add(app, "model-control-mode", text.model_control_mode,
-      "Of the repository: none (all models, for good), poll (all, following its changes) or "
-      "explicit (as clients ask)")
-      ->check(CLI::IsMember({"none", "poll", "explicit"}));
-  Add(app, "repository-poll-s", text.repository_poll_s, "Seconds between two looks in mode poll")
-      ->check(CLI::Range(1, 86400));
-  Add(app, "load-model", config.load_models,
-      "In mode explicit: a model to load at the start, or * for all; may be repeated")
-      ->delimiter(',');
-  Add(app, "warmup-tokens", config.warmup_tokens,
-      "Tokens that a new model is fed before it is ready; 0: none")
-      ->check(CLI::Range(0, 1 << 20));
-}
-
-void DeclareLimitOptions(CLI::App& app, Config& config, TextValues& text) {
-  const auto any = CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max());
-  const auto seconds = CLI::Range(0., 365. * 86400);
-  Add(app, "max-waiting", config.max_waiting, "Sequences that wait; more are refused")
-      ->check(CLI::Range(1, 1 << 20));
-  Add(app, "max-waiting-tokens", config.max_waiting_tokens, "Tokens in the prompts of those")
-      ->check(any);
-  Add(app, "max-prompt-tokens", config.max_prompt_tokens,
-      "Tokens of one prompt or text; 0: the model's limit")
-      ->check(any);
-  Add(app, "max-new-tokens", config.max_new_tokens,
-      "New tokens of one answer; 0: the model's limit")
-      ->check(any);
-  Add(app, "max-queue-s", text.max_queue_s,
-      "Seconds that a request may wait for a place; 0: as long as its deadline says")
-      ->check(seconds);
-  Add(app, "max-request-s", text.max_request_s,
-      "Seconds that a request may take in all; 0: as long as its deadline says")
-      ->check(seconds);
-}
-
-void DeclareOptions(CLI::App& app, Config& config, TextValues& text) {
-  text.drain_timeout_s = config.drain_timeout.count();
-  text.credentials_reload_s =
-      std::chrono::duration_cast<std::chrono::seconds>(config.credentials_reload).count();
-
-  DeclareModelOptions(app, config, text);
-  Add(app, "address", config.address, "HOST:PORT for gRPC; port 0 takes a free one");
-  Add(app, "metrics-address", config.metrics_address,
-      "HOST:PORT for /metrics, /healthz and /readyz; empty or \"off\": none");
-  DeclareSecurityOptions(app, config, text);
-  Add(app, "threads", config.threads, "Threads for each model's kernels; 0: one a core")
-      ->check(CLI::Range(0, 1024));
-  Add(app, "device", text.device,
-      "Where models run: cpu, cuda:N, or auto: the first CUDA device that takes the model, else "
-      "cpu")
-      ->check(IsDevice);
-  Add(app, "dtype", text.dtype,
-      "Weights: auto (config.json decides), float32, bfloat16 or float16 (GPU only)")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}));
-  Add(app, "state-memory-mb", config.state_memory_mb, "Memory for each model's sequences, MiB")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  Add(app, "max-batch-tokens", config.max_batch_tokens, "Tokens in one step")
-      ->check(CLI::Range(1, 1 << 20));
-  Add(app, "max-running", config.max_running, "Sequences that run at the same time")
-      ->check(CLI::Range(1, 1 << 16));
-  DeclareLimitOptions(app, config, text);
-  Add(app, "max-message-mb", config.max_message_mb, "Largest gRPC message, MiB")
-      ->check(CLI::Range(1, 2047));
-  Add(app, "step-timeout-s", text.step_timeout_s,
-      "Seconds after which a step makes the server unhealthy; 0: never")
-      ->check(CLI::Range(0., 86400.));
-  Add(app, "drain-pause-s", text.drain_pause_s,
-      "Seconds after SIGTERM in which requests are still taken, though health says no more")
-      ->check(CLI::Range(0., 3600.));
-  Add(app, "drain-timeout-s", text.drain_timeout_s,
-      "Seconds that requests in flight may go on after SIGTERM")
-      ->check(CLI::Range(0, 3600));
-  Add(app, "log-level", text.log_level, "trace, debug, info, warning, error or off")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
-  Add(app, "log-format", text.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
-  // CLI11 reads the file before the environment, so its name has to be there already.
-  const char* file = std::getenv(EnvironmentName("config").c_str());
-  app.set_config("--config", file == nullptr ? "" : file,
-                 "File with any of these options, one NAME=VALUE a line", file != nullptr)
-      ->envname(EnvironmentName("config"));
-  app.allow_config_extras(false);
-  app.set_version_flag("--version", "evaserve " EVASERVE_VERSION);
-}
-
-// Throws CLI::ValidationError, like the checks above.
+// Throws CLI::ValidationError, like the checks of config_options.cc.
 ModelSpec ParseModel(const std::string& text) {
   ModelSpec spec;
   const size_t equals = text.find('=');
@@ -211,6 +66,8 @@ void ReadTextValues(const TextValues& text, Config& config) {
   config.model_repository = text.model_repository;
   config.model_control_mode = kControlModes.at(text.model_control_mode);
   config.repository_poll = std::chrono::seconds(text.repository_poll_s);
+  config.max_connection_age = std::chrono::seconds(text.max_connection_age_s);
+  config.max_connection_age_grace = std::chrono::seconds(text.max_connection_age_grace_s);
   config.max_queue_time = Milliseconds(text.max_queue_s);
   config.max_request_time = Milliseconds(text.max_request_s);
   config.step_timeout = Milliseconds(text.step_timeout_s);
@@ -333,6 +190,7 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
   Config config;
   TextValues text;
   CLI::App app("Serves EVA-attention models over gRPC.", "evaserve");
+  app.formatter(std::make_shared<HelpFormatter>());
   DeclareOptions(app, config, text);
   try {
     app.parse(argc, argv);
@@ -351,18 +209,6 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
                                     "\n")};
   }
   return {.config = std::move(config)};
-}
-
-std::vector<OptionName> OptionNames() {
-  Config config;
-  TextValues text;
-  CLI::App app;
-  DeclareOptions(app, config, text);
-  std::vector<OptionName> names;
-  for (const CLI::Option* option : app.get_options()) {
-    names.push_back({"--" + option->get_lnames().front(), option->get_envname()});
-  }
-  return names;
 }
 
 }  // namespace evaserve

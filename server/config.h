@@ -21,7 +21,7 @@ struct ModelSpec {
 };
 
 // What the server is started with: each field is an option of the command line with nearly its
-// name. docs/configuration.md lists them.
+// name. config_options.cc declares them, docs/configuration.md lists them.
 struct Config {
   // Directories in Hugging Face layout, and the names that clients call them by. At least one, or
   // a repository.
@@ -37,6 +37,11 @@ struct Config {
   // An empty metrics_address turns HTTP off.
   std::string address = "0.0.0.0:8001";
   std::string metrics_address = "0.0.0.0:8002";
+
+  // A client's connection that is this old is closed, so that the client connects again, perhaps to
+  // a new replica; calls in flight may go on for the grace. 0: never, and as long as they take.
+  std::chrono::milliseconds max_connection_age{0};
+  std::chrono::milliseconds max_connection_age_grace{0};
 
   // What encrypts gRPC; without a certificate nothing does. Read again every credentials_reload.
   TlsFiles tls;
@@ -98,12 +103,5 @@ struct ParsedConfig {
 // environment (EVASERVE_ and the option's name). Certificates and tokens are read too, to see
 // whether they can be used.
 ParsedConfig ParseConfig(int argc, const char* const* argv);
-
-// The options' names as on the command line, "--address", and their environment variables.
-struct OptionName {
-  std::string flag;
-  std::string environment;  // empty for --help and --version
-};
-std::vector<OptionName> OptionNames();
 
 }  // namespace evaserve

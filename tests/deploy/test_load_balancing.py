@@ -147,6 +147,33 @@ def test_nginx(servers, packages, tmp_path):
         nginx.terminate()
 
 
+def load_without_retries(target: str, seconds: float) -> Load:
+    """What CALLERS have to tell after so long, if nobody sends a request twice for them."""
+    options = [("grpc.lb_policy_name", "round_robin"), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(target, options=options) as channel:
+        load = Load(channel)
+        time.sleep(seconds)
+        load.stop()
+    return load
+
+
+def test_connections_may_end_for_their_age(start_evaserve, packages, tmp_path):
+    """Each replica closes every connection once a second, while requests run."""
+    servers = [start_evaserve("--max-connection-age-s=1") for _ in range(REPLICAS)]
+    targets = [server.target for server in servers]
+    direct = load_without_retries(f"ipv4:{','.join(targets)}", seconds=4)
+    config = (DEPLOY / "nginx" / "evaserve.conf").read_text()
+    nginx = Nginx(packages / "usr" / "sbin" / "nginx", config, targets, tmp_path)
+    try:
+        through_nginx = load_without_retries(nginx.target, seconds=4)
+    finally:
+        nginx.terminate()
+
+    assert direct.errors == []
+    assert through_nginx.errors == []
+    assert min(len(direct.answered), len(through_nginx.answered)) > PHASE
+
+
 def test_nginx_says_unavailable_if_there_is_no_replica(packages, tmp_path, start_evaserve):
     server = start_evaserve()
     server.kill()
