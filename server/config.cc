@@ -69,6 +69,7 @@ void ReadTextValues(const TextValues& text, Config& config) {
   config.max_connection_age = std::chrono::seconds(text.max_connection_age_s);
   config.max_connection_age_grace = std::chrono::seconds(text.max_connection_age_grace_s);
   config.max_queue_time = Milliseconds(text.max_queue_s);
+  if (text.overload_status == "unavailable") config.overload_status = OverloadStatus::kUnavailable;
   config.max_request_time = Milliseconds(text.max_request_s);
   config.step_timeout = Milliseconds(text.step_timeout_s);
   config.drain_pause = Milliseconds(text.drain_pause_s);

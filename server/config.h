@@ -9,6 +9,7 @@
 
 #include "kernels/dtype.h"
 #include "models/device.h"
+#include "server/engine/overload.h"
 #include "server/log.h"
 #include "server/repository/repository_control.h"
 #include "server/rpc/tls_certificates.h"
@@ -75,6 +76,8 @@ struct Config {
   // How long a request may wait for a place, and take in all; 0: as long as its deadline says.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
+  // What those are told that find no place or wait too long for one.
+  OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   // Tokens that a new model is fed before it is ready; 0: none.
   int warmup_tokens = 64;
   // The largest message, in MiB, that is taken or sent.

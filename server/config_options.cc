@@ -143,6 +143,10 @@ void DeclareLimits(CLI::App& app, Config& config, TextValues& text) {
   AddNumber(app, "max-request-s", text.max_request_s, kUpToAYear,
             "Seconds that a request may take in all, fractions allowed; then it ends with "
             "`DEADLINE_EXCEEDED`. 0: as long as its deadline says");
+  Add(app, "overload-status", text.overload_status,
+      "What requests are told that find no place in the queue: `resource-exhausted`, or "
+      "`unavailable` as Triton does, then also those that have waited for `--max-queue-s`")
+      ->check(CLI::IsMember({"resource-exhausted", "unavailable"}));
   AddNumber(app, "max-message-mb", config.max_message_mb, {1, 2047},
             "The largest gRPC message in MiB that is taken or sent, {limits}");
 }

@@ -56,7 +56,7 @@ TEST(ConfigTest, TakesEveryOption) {
              "--device=cuda:1", "--dtype=bfloat16", "--state-memory-mb=5", "--max-batch-tokens=6",
              "--max-connection-age-s=11", "--max-connection-age-grace-s=12", "--max-running=7",
              "--max-waiting=8", "--max-message-mb=9", "--drain-timeout-s=10", "--log-level=debug",
-             "--log-format=json"});
+             "--log-format=json", "--overload-status=unavailable"});
 
   ASSERT_TRUE(parsed.config) << parsed.message;
   const Config& config = *parsed.config;
@@ -75,6 +75,7 @@ TEST(ConfigTest, TakesEveryOption) {
   EXPECT_EQ(config.drain_timeout, std::chrono::seconds(10));
   EXPECT_EQ(config.log_level, spdlog::level::debug);
   EXPECT_EQ(config.log_format, LogFormat::kJson);
+  EXPECT_EQ(config.overload_status, OverloadStatus::kUnavailable);
 }
 
 TEST(ConfigTest, TheEnvironmentGivesWhatTheCommandLineDoesNot) {

@@ -36,6 +36,7 @@ ServingSettings SettingsOf(const Config& config) {
   settings.engine.max_new_tokens = config.max_new_tokens;
   settings.engine.max_queue_time = config.max_queue_time;
   settings.engine.max_request_time = config.max_request_time;
+  settings.engine.overload_status = config.overload_status;
   settings.load.device = config.device;
   settings.load.dtype = config.dtype;
   settings.load.state_bytes = config.state_memory_mb << 20;

@@ -9,7 +9,8 @@ namespace evaserve {
 absl::Status BatchQueue::Push(const Item& item) {
   if (closed_) return absl::UnavailableError("the server is shutting down");
   if (num_waiting() >= options_.max_waiting) {
-    return absl::ResourceExhaustedError(
+    return QueueFullError(
+        options_.overload_status,
         absl::StrCat("too many requests are waiting, the limit is ", options_.max_waiting));
   }
   const auto after =

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "server/engine/overload.h"
 #include "server/engine/request.h"
 
 namespace evaserve {
@@ -30,6 +31,7 @@ class BatchQueue {
     std::chrono::microseconds max_queue_delay{0};
     // Requests that wait; more are refused, so that overload shows at once.
     int max_waiting = 1024;
+    OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   };
 
   struct Item {
@@ -42,7 +44,7 @@ class BatchQueue {
 
   explicit BatchQueue(Options options) : options_(options) {}
 
-  // Errors: ResourceExhausted if too many are waiting, Unavailable after Close().
+  // Errors: QueueFullError() if too many are waiting, Unavailable after Close().
   absl::Status Push(const Item& item);
 
   // True if it was waiting.

@@ -95,6 +95,15 @@ TEST(BatchQueueTest, RefusesWhenFull) {
   EXPECT_TRUE(queue.Push({.id = 3, .submitted = kStart}).ok());
 }
 
+TEST(BatchQueueTest, RefusesAsTritonDoesIfAskedTo) {
+  BatchQueue queue({.max_waiting = 0, .overload_status = OverloadStatus::kUnavailable});
+
+  const absl::Status status = queue.Push({.id = 1, .submitted = kStart});
+
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_TRUE(IsOverload(status));
+}
+
 TEST(BatchQueueTest, AfterCloseNothingWaitsAndNothingComes) {
   BatchQueue queue({.max_queue_delay = milliseconds(5)});
   ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());

@@ -72,8 +72,10 @@ class Engine::Impl {
       : model_(std::move(model)),
         options_(options),
         limits_(LimitsOf(*model_, options)),
-        mailbox_(std::make_shared<Mailbox>(Mailbox::Limits{
-            .max_waiting = options.max_waiting, .max_waiting_tokens = options.max_waiting_tokens})),
+        mailbox_(std::make_shared<Mailbox>(
+            Mailbox::Limits{.max_waiting = options.max_waiting,
+                            .max_waiting_tokens = options.max_waiting_tokens,
+                            .overload_status = options.overload_status})),
         loop_(*model_, options, observer, *mailbox_),
         thread_([this] { loop_.Run(); }) {
     pthread_setname_np(thread_.native_handle(), "eva-engine");

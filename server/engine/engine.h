@@ -11,6 +11,7 @@
 #include "models/model.h"
 #include "server/engine/model_engine.h"
 #include "server/engine/observer.h"
+#include "server/engine/overload.h"
 #include "server/engine/request.h"
 
 namespace evaserve {
@@ -32,6 +33,8 @@ struct EngineOptions {
   // long as its own deadline allows.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
+  // What those are told that find no place or wait too long for one.
+  OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   // Of models that take tensors: the rows of one batch, and how long a request waits for company.
   int max_batch_size = 64;
   std::chrono::microseconds max_queue_delay{0};

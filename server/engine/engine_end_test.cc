@@ -17,6 +17,22 @@ namespace {
 
 using ::testing::HasSubstr;
 
+TEST(EngineLimitsTest, WaitingTooLongForAPlaceIsOverloadForTritonsClients) {
+  FakeEngine fake({.max_running = 1,
+                   .max_queue_time = std::chrono::milliseconds(1),
+                   .overload_status = OverloadStatus::kUnavailable});
+  auto running = std::make_shared<RecordingSink>(), waiting = std::make_shared<RecordingSink>();
+  running->SetSlow(true);  // so that it rests in its place
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 100, running)).ok());
+  running->WaitForTokens(1);
+
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("b", 2, waiting)).ok());
+
+  const absl::Status status = waiting->WaitUntilDone().status;
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_TRUE(IsOverload(status));
+}
+
 TEST(EngineLimitsTest, ARequestThatWaitsTooLongForAPlaceEnds) {
   FakeEngine fake({.max_running = 1, .max_queue_time = std::chrono::milliseconds(20)});
   fake.control->Hold();

@@ -20,11 +20,13 @@ absl::Status Mailbox::Submit(std::unique_ptr<ActiveRequest> request) {
   absl::MutexLock lock(&mutex_);
   if (draining_) return absl::UnavailableError("the server is shutting down");
   if (state_.waiting >= limits_.max_waiting) {
-    return absl::ResourceExhaustedError(
+    return QueueFullError(
+        limits_.overload_status,
         absl::StrCat("too many requests are waiting, the limit is ", limits_.max_waiting));
   }
   if (state_.waiting > 0 && state_.waiting_tokens + tokens > limits_.max_waiting_tokens) {
-    return absl::ResourceExhaustedError(
+    return QueueFullError(
+        limits_.overload_status,
         absl::StrCat("requests with ", state_.waiting_tokens, " tokens are waiting, ", tokens,
                      " more would pass the limit of ", limits_.max_waiting_tokens));
   }

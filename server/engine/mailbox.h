@@ -9,6 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/engine/active_request.h"
 #include "server/engine/observer.h"
+#include "server/engine/overload.h"
 #include "server/engine/request.h"
 #include "server/engine/scheduler.h"
 
@@ -20,6 +21,7 @@ class Mailbox {
   struct Limits {
     int max_waiting = 1024;
     int64_t max_waiting_tokens = 16 << 20;  // one request alone may have more
+    OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   };
 
   // The next tokens of a prompt.
@@ -38,7 +40,7 @@ class Mailbox {
 
   explicit Mailbox(Limits limits) : limits_(limits) {}
 
-  // Errors: ResourceExhausted if too much is waiting, Unavailable after Drain() or Close().
+  // Errors: QueueFullError() if too much is waiting, Unavailable after Drain() or Close().
   absl::Status Submit(std::unique_ptr<ActiveRequest> request);
   void Cancel(RequestId id);
   void Resume(RequestId id);

@@ -18,7 +18,8 @@ StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& o
       scheduler_({.max_batch_tokens = options.max_batch_tokens,
                   .max_running = options.max_running,
                   .total_pages = model.state_pool().total_pages}),
-      max_queue_time_(options.max_queue_time) {
+      max_queue_time_(options.max_queue_time),
+      overload_status_(options.overload_status) {
   mailbox_.Publish(CurrentState(), /*num_ended=*/0);
 }
 
@@ -74,8 +75,9 @@ void StepLoop::EndExpired(TimePoint now) {
     const auto found = requests_.find(id);
     if (found == requests_.end() || found->second->has_started()) continue;
     End(id,
-        absl::DeadlineExceededError(absl::StrCat("no place has become free in ",
-                                                 max_queue_time_.count(), " ms (max_queue_time)")),
+        QueueTimeError(overload_status_,
+                       absl::StrCat("no place has become free in ", max_queue_time_.count(),
+                                    " ms (max_queue_time)")),
         now);
   }
 }

@@ -63,6 +63,7 @@ class StepLoop {
   std::set<std::pair<TimePoint, RequestId>> deadlines_;  // of those that have one
   // Until when those that wait must be admitted, where that is limited; all wait equally long.
   const std::chrono::milliseconds max_queue_time_;
+  const OverloadStatus overload_status_;
   std::deque<std::pair<TimePoint, RequestId>> queue_deadlines_;
   int64_t waiting_tokens_ = 0;
 

@@ -28,7 +28,8 @@ TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptio
       observer_(observer),
       queue_({.max_batch_size = options.max_batch_size,
               .max_queue_delay = options.max_queue_delay,
-              .max_waiting = options.max_waiting}),
+              .max_waiting = options.max_waiting,
+              .overload_status = options.overload_status}),
       thread_([this] { Loop(); }) {
   pthread_setname_np(thread_.native_handle(), "eva-tensors");
 }
@@ -95,7 +96,7 @@ void TensorEngine::Loop() {
     Work work = Take();
     Publish();
     EndAll(std::move(work.cancelled), absl::CancelledError("the request was cancelled"));
-    EndAll(std::move(work.expired), absl::DeadlineExceededError("the deadline has passed"));
+    EndExpired(std::move(work.expired));
     if (work.closed) {
       EndAll(std::move(work.batch), absl::UnavailableError("the server is shutting down"));
       break;
@@ -179,6 +180,19 @@ void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, Ti
     } else {
       End(std::move(one), result.status(), {}, start);
     }
+  }
+}
+
+void TensorEngine::EndExpired(WaitingList list) {
+  const TimePoint now = Clock::now();
+  for (Waiting& one : list) {
+    absl::Status status =
+        one.request.deadline <= now
+            ? absl::DeadlineExceededError("the deadline has passed")
+            : QueueTimeError(options_.overload_status,
+                             absl::StrCat("the model has not become free in ",
+                                          options_.max_queue_time.count(), " ms (max_queue_time)"));
+    End(std::move(one), std::move(status), {}, now);
   }
 }
 

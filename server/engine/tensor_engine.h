@@ -95,6 +95,7 @@ class TensorEngine : public ModelEngine {
       const std::vector<const TensorModel::Inputs*>& inputs);
   void RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start);
   void End(Waiting one, absl::Status status, TensorModel::Outputs outputs, TimePoint start);
+  void EndExpired(WaitingList list);
   void EndAll(WaitingList list, const absl::Status& status);
   void Publish();
 

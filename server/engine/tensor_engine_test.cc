@@ -197,6 +197,18 @@ TEST_F(TensorEngineTest, MaxQueueTimeEndsOneThatWaits) {
   EXPECT_TRUE(absl::IsDeadlineExceeded(Take(0).completion.status));
 }
 
+TEST_F(TensorEngineTest, WaitingTooLongIsOverloadForTritonsClients) {
+  Restart({.max_queue_time = milliseconds(5),
+           .overload_status = OverloadStatus::kUnavailable,
+           .max_queue_delay = std::chrono::hours(1)});
+
+  ASSERT_TRUE(Submit("a").ok());
+
+  const absl::Status status = Take(0).completion.status;
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_TRUE(IsOverload(status));
+}
+
 TEST_F(TensorEngineTest, RefusesOneTooMany) {
   Restart({.max_waiting = 1});
   HoldModel();

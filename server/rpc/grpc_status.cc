@@ -4,6 +4,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/engine/overload.h"
 
 namespace evaserve {
 namespace {
@@ -28,16 +29,16 @@ std::string RetryDetails(const absl::Status& status, const std::string& message)
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   const auto code = static_cast<grpc::StatusCode>(status.raw_code());
   const std::string message(status.message().substr(0, kMaxMessage));
-  if (!absl::IsResourceExhausted(status)) return {code, message};
+  if (!IsOverload(status)) return {code, message};
   return {code, message, RetryDetails(status, message)};
 }
 
 std::chrono::milliseconds RetryDelay(const absl::Status& status) {
-  return std::chrono::milliseconds(absl::IsResourceExhausted(status) ? kRetryMs : 0);
+  return std::chrono::milliseconds(IsOverload(status) ? kRetryMs : 0);
 }
 
 void AddRetryPushback(const absl::Status& status, grpc::ServerContextBase& context) {
-  if (!absl::IsResourceExhausted(status)) return;
+  if (!IsOverload(status)) return;
   context.AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(kRetryMs));
 }
 

@@ -136,6 +136,28 @@ TEST(ModelInferTest, OverloadComesWithAHintWhenToRetry) {
   EXPECT_TRUE(Infer(server, InferRequest({"ab"})).status.ok());
 }
 
+TEST(ModelInferTest, OverloadIsUnavailableForTritonsClients) {
+  FakeModelServer::Options options;
+  options.config.max_running = 1;
+  options.config.max_waiting = 2;
+  options.config.overload_status = OverloadStatus::kUnavailable;
+  FakeModelServer server(std::move(options));
+  server.control().SetStepTime(milliseconds(1));
+  ModelInferResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status = server.open_inference().ModelInfer(
+      &context, InferRequest(std::vector<std::string>(100, "ab")), &response);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(status.error_details()));
+  EXPECT_EQ(details.code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(server.WaitForMetric(
+      "evaserve_requests_total{code=\"UNAVAILABLE\",method=\"ModelInfer\",model=\"fake\"}", 1));
+}
+
 TEST(ModelInferTest, TimeoutParameterIsADeadline) {
   FakeModelServer server;
   server.control().SetStepTime(milliseconds(1));
