@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh          to build and run: compilers, gRPC and the other libraries
 #   scripts/setup.sh --test   also what tests need: LibTorch, nvcc, Python clients, style checkers,
-#                             Prometheus, nginx, what reads deploy/, and PyTorch (4.7 GB)
+#                             Prometheus, nginx, what reads deploy/, and PyTorch (5.5 GB)
 #   scripts/setup.sh --cuda   also what EVASERVE_CUDA needs: nvcc and cuBLASLt
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,23 +75,23 @@ install_nvcc() {
   ln -sfn libcudart.so.13 .deps/cuda/nvidia/cu13/lib/libcudart.so  # as CMake looks for it
 }
 
-install_python_packages() {
-  local stamp=.venv/requirements.stamp
-  local lists=(client/python/requirements.txt tests/deploy/requirements.txt)
-  done_already $stamp "${lists[@]}" && return
-  rm -rf .venv
-  python3 -m venv .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check "${lists[@]/#/--requirement=}"
-  mark_done $stamp "${lists[@]}"
+# make_venv FOLDER FILE...: a virtual environment with the packages of the FILEs
+make_venv() {
+  local folder=$1 stamp=$1/requirements.stamp lists=("${@:2}")
+  done_already "$stamp" "${lists[@]}" && return
+  rm -rf "$folder"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check "${lists[@]/#/--requirement=}"
+  mark_done "$stamp" "${lists[@]}"
 }
 
-install_pytorch() {
-  local requirements=scripts/requirements-pytorch.txt stamp=.deps/pytorch.stamp
-  done_already $stamp $requirements && return
-  rm -rf .deps/pytorch
-  python3 -m venv .deps/pytorch
-  .deps/pytorch/bin/pip install --quiet --disable-pip-version-check --requirement $requirements
-  mark_done $stamp $requirements
+install_python_packages() {
+  make_venv .venv client/python/requirements.txt tests/deploy/requirements.txt \
+    tests/conformance/requirements.txt
+  make_venv .deps/pytorch scripts/requirements-pytorch.txt
+  # Their stubs have the same names.
+  make_venv .deps/kserve tests/conformance/requirements-kserve.txt
+  make_venv .deps/mlserver tests/conformance/requirements-mlserver.txt
 }
 
 install_packages "${build_packages[@]}"
@@ -104,7 +104,6 @@ for wanted in "$@"; do
       install_nvcc
       install_wheels cutlass cutlass
       install_python_packages
-      install_pytorch
       ;;
     --cuda)
       install_packages python3-pip

@@ -8,7 +8,7 @@ import threading
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from conftest import Server
+from evaserve_program import Evaserve
 from generate_tritonclient import text_input
 from tritonclient.utils import InferenceServerException
 
@@ -27,9 +27,9 @@ def repository(model_dir, tmp_path_factory):
 def server(pytestconfig, repository):
     options = ("--model-control-mode=explicit", "--load-model=many")
     program = pytestconfig.getoption("evaserve")
-    running = Server(program, f"--model-repository={repository}", *options)
+    running = Evaserve(program, f"--model-repository={repository}", *options)
     yield running
-    assert running.stop() == 0
+    assert running.terminate() == 0
 
 
 @pytest.fixture(scope="module")
@@ -220,11 +220,11 @@ def test_asyncio(server):
 
 
 def test_fixed_models_are_not_unloaded_by_clients(pytestconfig, model_dir):
-    fixed = Server(pytestconfig.getoption("evaserve"), "--model", f"tiny={model_dir}")
+    fixed = Evaserve(pytestconfig.getoption("evaserve"), "--model", f"tiny={model_dir}")
     client = triton.InferenceServerClient(fixed.target)
     for call in (client.load_model, client.unload_model):
         with pytest.raises(InferenceServerException, match="model-control-mode") as error:
             call("tiny")
         assert error.value.status() == "StatusCode.UNIMPLEMENTED"
     assert client.is_model_ready("tiny")
-    assert fixed.stop() == 0
+    assert fixed.terminate() == 0

@@ -13,7 +13,8 @@ import time
 import grpc
 import pytest
 import tritonclient.grpc as triton
-from conftest import PYTHON_EXAMPLES, Server
+from conftest import PYTHON_EXAMPLES
+from evaserve_program import Evaserve
 from generate_tritonclient import generate, text_input
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -51,14 +52,14 @@ def files(pytestconfig, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def secure_server(pytestconfig, model_dir, files):
-    running = Server(
+    running = Evaserve(
         pytestconfig.getoption("evaserve"),
         *("--model", f"tiny={model_dir}", "--dtype", "float32"),
         *("--tls-cert", files / "server.pem", "--tls-key", files / "server.key"),
         *("--tls-client-ca", files / "ca.pem", "--auth-tokens", files / "tokens"),
     )
     yield running
-    assert running.stop() == 0
+    assert running.terminate() == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,57 +1,17 @@
-"""Starts the programs that the tests talk to. Each listens on a free port of 127.0.0.1."""
+"""The programs that the tests talk to. Each listens on a free port of 127.0.0.1."""
 
 import itertools
 import json
 import pathlib
 import re
 import socket
-import subprocess
-import threading
 import urllib.parse
 import urllib.request
 from typing import Any
 
+from evaserve_program import Evaserve, Program
 
-class Program:
-    """A running program. Its log is read to the end, so that it never waits for us."""
-
-    def __init__(self, command: list[str | pathlib.Path], ready: str) -> None:
-        """Returns when a line of the log matches `ready`, the match of which is self.match."""
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.log: list[str] = []
-        for line in self.process.stderr:
-            self.log.append(line)
-            if match := re.search(ready, line):
-                self.match = match
-                break
-        else:
-            raise RuntimeError(f"{command[0]} did not start:\n" + "".join(self.log))
-        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr))
-        self.reader.start()
-
-    def wait(self) -> int:
-        exit_code = self.process.wait(timeout=60)
-        self.reader.join()
-        return exit_code
-
-    def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
-        self.process.terminate()
-        return self.wait()
-
-    def kill(self) -> None:
-        """SIGKILL, also of one that has ended already."""
-        self.process.kill()
-        self.wait()
-
-
-class Evaserve(Program):
-    def __init__(self, program: str, *args: str) -> None:
-        addresses = ("--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
-        # Either format of the log.
-        ready = r'\bgrpc"?[=:]"?([\d.:]+)"?[ ,]"?metrics"?[=:]"?([\d.:]+)'
-        super().__init__([program, *addresses, *args], ready)
-        self.target, self.metrics_target = self.match.groups()
+__all__ = ["Evaserve", "Nginx", "Prometheus"]
 
 
 class Prometheus(Program):
