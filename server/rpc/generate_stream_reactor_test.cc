@@ -213,9 +213,10 @@ TEST_F(GenerateStreamTest, AnAbsentActionEndsTheCall) {
 
   EXPECT_EQ(status_.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status_.error_message(), HasSubstr("action is absent"));
-  EXPECT_TRUE(server.WaitForMetric("evaserve_requests_total{code=\"INVALID_ARGUMENT\","
-                                   "method=\"GenerateStream\",model=\"\"}",
-                                   1));
+  EXPECT_TRUE(
+      server.WaitForMetric("evaserve_requests_total{code=\"INVALID_ARGUMENT\","
+                           "method=\"GenerateStream\",model=\"\"}",
+                           1));
 }
 
 TEST_F(GenerateStreamTest, APromptWhoseEndIsMissingIsRefused) {
