@@ -39,19 +39,19 @@ class Handle final : public RequestHandle {
 
   void Resume() override { mailbox_->Resume(id_); }
 
-  absl::Status Append(std::vector<TokenId> tokens) override {
+  absl::Status Append(std::span<const TokenId> tokens) override {
     if (absl::Status status = CheckTokens("prompt", tokens, vocab_size_); !status.ok()) {
       return status;
     }
     absl::MutexLock lock(&mutex_);  // pieces are queued in the order of the calls
-    const auto num_tokens = static_cast<int64_t>(tokens.size());
+    const int64_t num_tokens = std::ssize(tokens);
     if (num_tokens > tokens_to_come_) {
       return absl::InvalidArgumentError(absl::StrCat("prompt has ", num_tokens,
                                                      " more tokens, allowed are ", tokens_to_come_,
                                                      " by what was said at its beginning"));
     }
     tokens_to_come_ -= num_tokens;
-    mailbox_->Append({id_, std::move(tokens)});
+    mailbox_->Append({id_, {tokens.begin(), tokens.end()}});
     return absl::OkStatus();
   }
 

@@ -4,8 +4,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "models/model.h"
@@ -57,7 +57,7 @@ class RequestHandle {
   // The next tokens of a prompt that comes in pieces. InvalidArgument, and nothing happens, for
   // more than Request::tokens_to_come in all or a token outside the vocabulary. Does nothing after
   // the end.
-  virtual absl::Status Append(std::vector<TokenId> /*tokens*/) {
+  virtual absl::Status Append(std::span<const TokenId> /*tokens*/) {
     return absl::InvalidArgumentError("the prompt has come whole");
   }
 };

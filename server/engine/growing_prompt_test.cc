@@ -129,7 +129,7 @@ TEST(GrowingPromptTest, RefusesATokenOutsideTheVocabulary) {
   FakeEngine fake;
   const Handle handle = Submit(fake, Growing("four", 3, std::make_shared<RecordingSink>()));
 
-  const absl::Status status = handle->Append({fake.engine->info().vocab_size});
+  const absl::Status status = handle->Append(std::vector<TokenId>{fake.engine->info().vocab_size});
 
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
 }

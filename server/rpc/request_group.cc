@@ -10,7 +10,7 @@ class RequestGroup::ElementSink : public ResponseSink {
       : group_(std::move(group)), index_(index) {}
 
   bool OnTokens(std::string_view text, std::span<const GeneratedToken> tokens) override {
-    group_->Append(index_, text);
+    group_->AppendText(index_, text);
     return true;
   }
 
@@ -56,7 +56,7 @@ void RequestGroup::Keep(std::shared_ptr<RequestHandle> handle) {
   if (cancel) handle->Cancel();
 }
 
-void RequestGroup::Append(size_t index, std::string_view text) {
+void RequestGroup::AppendText(size_t index, std::string_view text) {
   absl::MutexLock lock(&mutex_);
   results_[index].text.append(text);
 }

@@ -42,7 +42,7 @@ class RequestGroup : public RequestHandle, public std::enable_shared_from_this<R
   void SubmitAll(Engine& engine, std::vector<Request> requests);
   // Takes the handle of a submitted request, and cancels it if the group has failed meanwhile.
   void Keep(std::shared_ptr<RequestHandle> handle);
-  void Append(size_t index, std::string_view text);
+  void AppendText(size_t index, std::string_view text);
   void Complete(size_t index, Completion completion);
   void Fail(const absl::Status& status);
   bool failed() const;
