@@ -93,7 +93,7 @@ class AnswerStream : public grpc::ServerBidiReactor<WireRequest, WireResponse>,
       answer->scope->status = status;
       answer->has_ended_ = true;
       if (failure_) {
-        answer->scope->status = *failure_;  // nobody will hear of another one
+        if (status.ok()) answer->scope->status = *failure_;  // nobody hears of its good end
         Close(answer);
       } else if (!std::exchange(answer->is_ready_, true)) {
         ready_.push_back(answer);
