@@ -28,9 +28,11 @@ CANCEL = struct.pack(">I", 8)
 MIB = 1 << 20
 LIMIT_MB = 4  # --max-message-mb
 SOON_S = 5.0  # a tiny model answers in milliseconds; the machine may be busy
+SOON_SANITIZED_S = 30.0
 WAIT_S = 30.0
 # What may come in any test, of gRPC's own buffers and the allocator's.
 SLACK_MIB = 48
+FLOOD_MIB = 96  # 65 were seen, of answers to pings until the connection is closed
 IDLE_CONNECTIONS = 10_000
 FEWEST_CONNECTIONS = 2_000
 KIB_PER_CONNECTION = 40  # about 23 were seen
@@ -101,8 +103,8 @@ def victim(pytestconfig, model_dir):
 
 
 @pytest.fixture
-def measured(pytestconfig):
-    """Of a test that is about memory and nothing else."""
+def plain_build(pytestconfig):
+    """Of a test about memory and nothing else, or about files, without which a sanitizer fails."""
     if pytestconfig.getoption("sanitized"):
         pytest.skip("a sanitizer's build")
 
@@ -110,11 +112,12 @@ def measured(pytestconfig):
 @pytest.fixture
 def ask(victim, stubs, expected):
     """Lets a real client ask, over a connection of its own; the answer must be right and soon."""
+    timeout_s = SOON_SANITIZED_S if victim.is_sanitized else SOON_S
 
     def answer() -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(victim.target, options) as channel:
-            text = generate_greedily(channel, stubs, PROMPTS[1], timeout=SOON_S)
+            text = generate_greedily(channel, stubs, PROMPTS[1], timeout=timeout_s)
         assert text == expected[PROMPTS[1]]
 
     return answer
@@ -158,7 +161,7 @@ def test_a_bomb_is_refused(victim, ask, encoding):
 
 @known_fault("gRPC 1.51 inflates a message whole before it looks at its size")
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_bomb_is_not_inflated_beyond_the_limit(measured, victim, ask, encoding):
+def test_a_bomb_is_not_inflated_beyond_the_limit(plain_build, victim, ask, encoding):
     with RawConnection(victim.target) as connection:
         send_bomb(connection, encoding, size_mib=256)
     ask()
@@ -174,7 +177,7 @@ def test_a_message_that_is_too_large_is_refused(victim, ask):
 
 
 @known_fault("gRPC 1.51 takes a message in whole before it looks at its size")
-def test_a_message_that_is_too_large_is_not_kept(measured, victim, ask):
+def test_a_message_that_is_too_large_is_not_kept(plain_build, victim, ask):
     with RawConnection(victim.target) as connection:
         connection.send(connection.open_call(GENERATE), message(bytes(256 * MIB)))
     ask()
@@ -214,7 +217,7 @@ def test_too_much_metadata_is_refused(victim, ask, headers):
     victim.assert_took_less_than(SLACK_MIB)
 
 
-@known_fault("gRPC 1.51 closes the connection, with all calls on it")
+@known_fault("gRPC 1.51 closes the connection with all calls", AssertionError, grpc.RpcError)
 def test_too_much_metadata_ends_no_other_call(victim):
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(victim.target, options) as channel:
@@ -238,11 +241,11 @@ FLOODS = {
     "headers without end": header_flood(b"\x00\x05x-abc\x7f\x81\x7d" + b"a" * 16_000, 2_000),
     "one header by reference": header_flood(b"\x40\x05x-abc\x7f\xa1\x1e" + b"a" * 4_000, 1)
     + 1_000 * frame(Frame.CONTINUATION, 0, 1, b"\xbe" * 16_000),
-    "pings": 100_000 * frame(Frame.PING, 0, 0, b"12345678"),
-    "settings": 100_000 * frame(Frame.SETTINGS, 0, 0, struct.pack(">HI", 3, 100)),
-    "empty data": 100_000 * frame(Frame.DATA, 0, 1),
-    "window updates": 100_000 * frame(Frame.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)),
-    "resets of nothing": 100_000 * frame(Frame.RST_STREAM, 0, 1, CANCEL),
+    "pings": 1_000_000 * frame(Frame.PING, 0, 0, b"12345678"),
+    "settings": 1_000_000 * frame(Frame.SETTINGS, 0, 0, struct.pack(">HI", 3, 100)),
+    "empty data": 1_000_000 * frame(Frame.DATA, 0, 1),
+    "window updates": 1_000_000 * frame(Frame.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)),
+    "resets of nothing": 1_000_000 * frame(Frame.RST_STREAM, 0, 1, CANCEL),
 }
 
 
@@ -254,7 +257,7 @@ def test_a_flood_of_frames(victim, ask, flood):
             connection.write(flood)
         ask()
     ask()
-    victim.assert_took_less_than(SLACK_MIB)
+    victim.assert_took_less_than(FLOOD_MIB)
 
 
 # Calls
@@ -304,7 +307,8 @@ def test_many_streams_of_a_real_client(victim, stubs, expected):
             assert done.acquire(timeout=WAIT_S)
     assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert codes.count(grpc.StatusCode.OK) > 1_000
-    assert victim.metric("evaserve_requests_total") >= count
+    wait_until(victim.is_idle, "all are counted")
+    assert victim.metric("evaserve_requests_total") == count
 
 
 # Connections
@@ -332,7 +336,7 @@ def test_ten_thousand_idle_connections(victim, ask):
 
 
 @known_fault("the allocator keeps what was freed: malloc_trim() is missing")
-def test_memory_of_closed_connections_is_given_back(measured, victim, ask):
+def test_memory_of_closed_connections_is_given_back(plain_build, victim, ask):
     with all_files_allowed() as limit:
         count = min(FEWEST_CONNECTIONS, limit - 500)
         connections = []
@@ -345,8 +349,8 @@ def test_memory_of_closed_connections_is_given_back(measured, victim, ask):
     wait_until(lambda: victim.growth_mib() < most, "memory is given back", wait_s=10)
 
 
-@known_fault("gRPC 1.51 closes its port when accept() fails once", raises=grpc.RpcError)
-def test_clients_can_connect_again_when_files_are_free_again(victim, ask):
+@known_fault("gRPC 1.51 closes its port when accept() fails once", grpc.RpcError)
+def test_clients_can_connect_again_when_files_are_free_again(plain_build, victim, ask):
     most = int(victim.files) + 50
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.prlimit(victim.process.pid, resource.RLIMIT_NOFILE, (most, hard))

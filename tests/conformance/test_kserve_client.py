@@ -88,7 +88,7 @@ def test_text_from_numpy(infer, expected):
     assert infer(tensor).outputs[0].as_numpy().tolist() == [expected[PROMPTS[1]]]
 
 
-@known_fault("the parameter binary_data_size of a tensor is refused", raises=grpc.RpcError)
+@known_fault("the parameter binary_data_size of a tensor is refused", grpc.RpcError)
 def test_binary_data_from_numpy(infer, expected):
     """As set_data_from_numpy() does it unless told otherwise."""
     tensor = InferInput("text_input", [len(PROMPTS)], "BYTES")
@@ -96,7 +96,7 @@ def test_binary_data_from_numpy(infer, expected):
     assert infer(tensor).outputs[0].as_numpy().tolist() == list(expected.values())
 
 
-@known_fault("a number in a string is refused, and the client has no other", raises=grpc.RpcError)
+@known_fault("a number in a string is refused, and the client has no other", grpc.RpcError)
 def test_a_fraction_as_parameter(infer):
     parameters = {**PARAMETERS, "temperature": "0.7", "top_p": "0.5", "seed": 3}
     texts = {

@@ -67,7 +67,7 @@ def test_live_and_ready(stub):
     assert stub.ServerMetadata(pb.ServerMetadataRequest()).name == "evaserve"
 
 
-@known_fault("the properties are no map of strings to MLServer", raises=grpc.RpcError)
+@known_fault("the properties are no map of strings to MLServer", grpc.RpcError)
 def test_model_metadata(stub):
     metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="tiny"))
     assert [(t.name, t.datatype) for t in metadata.inputs] == [("text_input", "BYTES")]
@@ -79,13 +79,13 @@ def test_infer(infer, expected):
     assert list(response.outputs[0].data) == list(expected.values())
 
 
-@known_fault("contents that are there and empty are refused", raises=grpc.RpcError)
+@known_fault("contents that are there and empty are refused", grpc.RpcError)
 def test_raw_contents(infer, expected):
     response = infer(text_input(*PROMPTS), use_raw=True)
     assert list(response.outputs[0].data) == list(expected.values())
 
 
-@known_fault("the codec's content_type, and its shape [n, 1], are refused", raises=grpc.RpcError)
+@known_fault("the codec's content_type, and its shape [n, 1], are refused", grpc.RpcError)
 def test_the_codec_for_strings(infer, expected):
     texts = [PROMPTS[1].decode(), PROMPTS[3].decode()]
     response = infer(StringCodec.encode_input("text_input", texts))

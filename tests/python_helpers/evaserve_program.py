@@ -23,9 +23,7 @@ class Program:
         """Returns when a line of the log matches `ready`, the match of which is self.match.
         `environment` goes beside that of this process."""
         environment = {**os.environ, **(environment or {})}
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=environment
-        )
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.log: list[str] = []
         for line in self.process.stderr:
             self.log.append(line)
