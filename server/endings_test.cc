@@ -71,17 +71,6 @@ inference::ModelInferRequest TextRequest() {
   return request;
 }
 
-inference::ModelInferRequest TensorRequest() {
-  inference::ModelInferRequest request;
-  request.set_model_name("tensors");
-  auto& input = *request.add_inputs();
-  input.set_name("input");
-  input.set_datatype("UINT8");
-  for (int64_t size : {1, 3}) input.add_shape(size);
-  request.add_raw_input_contents(kPrompt);
-  return request;
-}
-
 grpc::Status Infer(FakeModelServer& server, grpc::ClientContext& context,
                    const inference::ModelInferRequest& request) {
   inference::ModelInferResponse response;
@@ -135,11 +124,11 @@ const Rpc kRpcs[] = {
      }},
     {"InferTensors", "ModelInfer", "tensors", false,
      [](FakeModelServer& server, grpc::ClientContext& context) {
-       return Infer(server, context, TensorRequest());
+       return Infer(server, context, TensorInferRequest(kPrompt));
      }},
     {"StreamInferTensors", "ModelStreamInfer", "tensors", false,
      [](FakeModelServer& server, grpc::ClientContext& context) {
-       return StreamInfer(server, context, TensorRequest());
+       return StreamInfer(server, context, TensorInferRequest(kPrompt));
      }},
 };
 

@@ -4,14 +4,9 @@
 #include <cmath>
 #include <utility>
 
+#include "server/engine/durations.h"
+
 namespace evaserve {
-namespace {
-
-std::chrono::microseconds Between(TimePoint begin, TimePoint end) {
-  return std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
-}
-
-}  // namespace
 
 ActiveRequest::ActiveRequest(RequestId id, Request request, int64_t max_new_tokens,
                              const Model& model, TimePoint submitted)

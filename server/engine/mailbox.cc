@@ -3,17 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
+#include "server/engine/durations.h"
 
 namespace evaserve {
-namespace {
-
-absl::Duration Until(TimePoint deadline) {
-  if (deadline == TimePoint::max()) return absl::InfiniteDuration();
-  return absl::FromChrono(deadline - Clock::now());
-}
-
-}  // namespace
 
 absl::Status Mailbox::Submit(std::unique_ptr<ActiveRequest> request) {
   const int64_t tokens = request->prompt_tokens();

@@ -5,21 +5,9 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
+#include "server/engine/durations.h"
 
 namespace evaserve {
-namespace {
-
-absl::Time ToAbsl(TimePoint time) {
-  if (time == TimePoint::max()) return absl::InfiniteFuture();
-  return absl::Now() + absl::FromChrono(time - Clock::now());
-}
-
-std::chrono::microseconds Between(TimePoint begin, TimePoint end) {
-  return std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
-}
-
-}  // namespace
 
 TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptions& options,
                            EngineObserver& observer)
@@ -79,15 +67,11 @@ void TensorEngine::Drain() {
 
 bool TensorEngine::WaitUntilIdle(TimePoint deadline) {
   absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithDeadline(absl::Condition(this, &TensorEngine::IsIdle), ToAbsl(deadline));
+  return mutex_.AwaitWithTimeout(absl::Condition(this, &TensorEngine::IsIdle), Until(deadline));
 }
 
 EngineState TensorEngine::state() const {
   absl::MutexLock lock(&mutex_);
-  return StateLocked();
-}
-
-EngineState TensorEngine::StateLocked() const {
   return {.running = num_in_flight_ - queue_.num_waiting(), .waiting = queue_.num_waiting()};
 }
 
@@ -125,7 +109,7 @@ TensorEngine::Work TensorEngine::Take() {
       return work;
     }
     const TimePoint wake_up = queue_.NextWakeUp().value_or(TimePoint::max());
-    mutex_.AwaitWithDeadline(absl::Condition(this, &TensorEngine::HasNews), ToAbsl(wake_up));
+    mutex_.AwaitWithTimeout(absl::Condition(this, &TensorEngine::HasNews), Until(wake_up));
   }
 }
 

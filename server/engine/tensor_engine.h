@@ -88,7 +88,6 @@ class TensorEngine : public ModelEngine {
   WaitingList Remove(const std::vector<uint64_t>& ids) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasNews() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return has_news_; }
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
-  EngineState StateLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void RunBatch(WaitingList batch);
   absl::StatusOr<std::vector<TensorModel::Outputs>> RunModel(

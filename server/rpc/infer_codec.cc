@@ -3,8 +3,8 @@
 #include <bit>
 #include <cstring>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/rpc/refuse.h"
 
 namespace evaserve {
 namespace {
@@ -18,11 +18,6 @@ constexpr size_t kLengthBytes = 4;
 
 // The wire is little-endian; tensors are copied as they lie in memory.
 static_assert(std::endian::native == std::endian::little);
-
-template <typename... Parts>
-absl::Status Refuse(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
 
 absl::StatusOr<const Input*> OnlyInput(const ModelInferRequest& request) {
   if (request.inputs().empty()) return Refuse("inputs: got none, allowed is text_input");

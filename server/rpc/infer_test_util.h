@@ -30,6 +30,20 @@ inline inference::ModelInferRequest InferRequest(const std::vector<std::string>&
   return request;
 }
 
+// A request to a FakeTensorModel named "tensors", with the id `data`.
+inline inference::ModelInferRequest TensorInferRequest(const std::string& data) {
+  inference::ModelInferRequest request;
+  request.set_model_name("tensors");
+  request.set_id(data);
+  auto& input = *request.add_inputs();
+  input.set_name("input");
+  input.set_datatype("UINT8");
+  input.add_shape(1);
+  input.add_shape(static_cast<int64_t>(data.size()));
+  request.add_raw_input_contents(data);
+  return request;
+}
+
 // The elements of the output tensor at `index`, which is BYTES.
 inline std::vector<std::string> TextsOf(const inference::ModelInferResponse& response,
                                         int index = 0) {

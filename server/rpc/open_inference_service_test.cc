@@ -111,17 +111,27 @@ TEST(ModelInferTest, RefusesABatchWithOneElementThatIsTooLong) {
   EXPECT_TRUE(server.WaitForMetric("evaserve_running_sequences{model=\"fake\"}", 0));
 }
 
-TEST(ModelInferTest, OverloadComesWithAHintWhenToRetry) {
+FakeModelServer::Options WithRoomForThree(OverloadStatus overload_status) {
   FakeModelServer::Options options;
   options.config.max_running = 1;
   options.config.max_waiting = 2;
-  FakeModelServer server(std::move(options));
+  options.config.overload_status = overload_status;
+  return options;
+}
+
+// Asks for more than there is room for.
+grpc::Status InferTooMuch(FakeModelServer& server, grpc::ClientContext& context) {
   server.control().SetStepTime(milliseconds(1));
   ModelInferResponse response;
+  return server.open_inference().ModelInfer(
+      &context, InferRequest(std::vector<std::string>(100, "ab")), &response);
+}
+
+TEST(ModelInferTest, OverloadComesWithAHintWhenToRetry) {
+  FakeModelServer server(WithRoomForThree(OverloadStatus::kResourceExhausted));
   grpc::ClientContext context;
 
-  const grpc::Status status = server.open_inference().ModelInfer(
-      &context, InferRequest(std::vector<std::string>(100, "ab")), &response);
+  const grpc::Status status = InferTooMuch(server, context);
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
@@ -137,17 +147,10 @@ TEST(ModelInferTest, OverloadComesWithAHintWhenToRetry) {
 }
 
 TEST(ModelInferTest, OverloadIsUnavailableForTritonsClients) {
-  FakeModelServer::Options options;
-  options.config.max_running = 1;
-  options.config.max_waiting = 2;
-  options.config.overload_status = OverloadStatus::kUnavailable;
-  FakeModelServer server(std::move(options));
-  server.control().SetStepTime(milliseconds(1));
-  ModelInferResponse response;
+  FakeModelServer server(WithRoomForThree(OverloadStatus::kUnavailable));
   grpc::ClientContext context;
 
-  const grpc::Status status = server.open_inference().ModelInfer(
-      &context, InferRequest(std::vector<std::string>(100, "ab")), &response);
+  const grpc::Status status = InferTooMuch(server, context);
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);

@@ -131,10 +131,7 @@ absl::Status StreamInferReactor::OpenRequest::BeginTensors(
   if (!plan.ok()) return plan.status();
   tensors_.plan = *std::move(plan);
   scope->input_bytes = tensors_.plan.input_bytes();
-  TensorRequest work{.inputs = tensors_.plan.inputs,
-                     .batch = tensors_.plan.batch,
-                     .deadline = tensors_.plan.deadline,
-                     .priority = tensors_.plan.priority};
+  TensorRequest work = MakeRequest(tensors_.plan);
   work.done = [self = shared_from_this(), &info = engine->info()](Completion completion,
                                                                   TensorModel::Outputs outputs) {
     ModelInferResponse response;

@@ -2,9 +2,6 @@
 
 #include <utility>
 
-#include "server/rpc/call_info.h"
-#include "server/rpc/grpc_status.h"
-
 namespace evaserve {
 
 TensorCall* TensorCall::Start(grpc::CallbackServerContext& context,
@@ -20,28 +17,21 @@ TensorCall* TensorCall::Start(grpc::CallbackServerContext& context,
 TensorCall::TensorCall(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope,
                        std::shared_ptr<TensorEngine> engine,
                        inference::ModelInferResponse& response)
-    : context_(context),
-      scope_(std::move(scope)),
-      deadline_(DeadlineOf(context)),
-      engine_(std::move(engine)),
-      response_(response) {}
+    : LoggedCall(context, std::move(scope)), engine_(std::move(engine)), response_(response) {}
 
 absl::Status TensorCall::Submit(const inference::ModelInferRequest& request) {
-  absl::StatusOr<TensorPlan> plan = PlanTensors(request, engine_->info(), deadline_);
+  absl::StatusOr<TensorPlan> plan = PlanTensors(request, engine_->info(), deadline());
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
-  scope_->input_bytes = plan_.input_bytes();
-  TensorRequest work{.inputs = plan_.inputs,
-                     .batch = plan_.batch,
-                     .deadline = plan_.deadline,
-                     .priority = plan_.priority};
+  scope().input_bytes = plan_.input_bytes();
+  TensorRequest work = MakeRequest(plan_);
   // gRPC calls OnCancel() and OnDone() only once it has the reactor, that is after Start().
   work.done = [this](Completion completion, TensorModel::Outputs outputs) {
-    scope_->Add(completion);
+    scope().Add(completion);
     if (completion.status.ok()) {
       FillTensors(plan_, engine_->info(), std::move(outputs), response_);
     }
-    End(std::move(completion.status));
+    EndBatch(std::move(completion.status));
   };
   const absl::StatusOr<uint64_t> id = engine_->Submit(std::move(work));
   if (!id.ok()) return id.status();
@@ -54,12 +44,10 @@ void TensorCall::OnCancel() {
   engine_->Cancel(id_);
 }
 
-void TensorCall::End(absl::Status status) {
+void TensorCall::EndBatch(absl::Status status) {
   // A batch that runs is not interrupted, but nobody hears of its end.
   if (is_cancelled_) status = absl::CancelledError("the client has gone");
-  scope_->status = TellExpired(std::move(status), deadline_);
-  AddRetryPushback(scope_->status, context_);
-  Finish(ToGrpcStatus(scope_->status));  // may delete this
+  End(std::move(status));
 }
 
 }  // namespace evaserve

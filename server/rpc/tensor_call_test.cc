@@ -6,6 +6,7 @@
 
 #include <future>
 
+#include "server/rpc/infer_test_util.h"
 #include "server/testing/fake_model_server.h"
 
 namespace evaserve {
@@ -18,19 +19,6 @@ using std::chrono::milliseconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
-
-ModelInferRequest TensorInferRequest(const std::string& data) {
-  ModelInferRequest request;
-  request.set_model_name("tensors");
-  request.set_id(data);
-  auto& input = *request.add_inputs();
-  input.set_name("input");
-  input.set_datatype("UINT8");
-  input.add_shape(1);
-  input.add_shape(static_cast<int64_t>(data.size()));
-  request.add_raw_input_contents(data);
-  return request;
-}
 
 class TensorCallTest : public ::testing::Test {
  protected:

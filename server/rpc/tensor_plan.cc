@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "server/rpc/infer_codec.h"
 #include "server/rpc/infer_parameters.h"
+#include "server/rpc/refuse.h"
 #include "server/rpc/typed_contents.h"
 
 namespace evaserve {
@@ -15,11 +16,6 @@ namespace {
 
 using inference::ModelInferRequest;
 using Input = ModelInferRequest::InferInputTensor;
-
-template <typename... Parts>
-absl::Status Refuse(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
 
 std::string NamesOf(const std::vector<TensorSpec>& specs) {
   return absl::StrJoin(specs, ", ", [](std::string* out, const TensorSpec& spec) {
@@ -183,6 +179,13 @@ absl::StatusOr<TensorPlan> PlanTensors(const ModelInferRequest& request,
     plan.deadline = std::min(deadline, Clock::now() + *parameters->timeout);
   }
   return plan;
+}
+
+TensorRequest MakeRequest(const TensorPlan& plan) {
+  return {.inputs = plan.inputs,
+          .batch = plan.batch,
+          .deadline = plan.deadline,
+          .priority = plan.priority};
 }
 
 void FillTensors(const TensorPlan& plan, const TensorModelInfo& info, TensorModel::Outputs outputs,

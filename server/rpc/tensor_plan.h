@@ -9,6 +9,7 @@
 #include "inference/open_inference.pb.h"
 #include "models/tensor_model.h"
 #include "server/engine/request.h"
+#include "server/engine/tensor_engine.h"
 
 namespace evaserve {
 
@@ -28,6 +29,9 @@ struct TensorPlan {
 // for a request that does not fit `info` or breaks the protocol.
 absl::StatusOr<TensorPlan> PlanTensors(const inference::ModelInferRequest& request,
                                        const TensorModelInfo& info, TimePoint deadline);
+
+// The engine's request, without `done`; valid as long as `plan`.
+TensorRequest MakeRequest(const TensorPlan& plan);
 
 // Adds the outputs of `plan`, raw. `outputs` are all of the model's.
 void FillTensors(const TensorPlan& plan, const TensorModelInfo& info, TensorModel::Outputs outputs,

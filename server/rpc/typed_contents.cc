@@ -4,17 +4,12 @@
 
 #include <limits>
 
-#include "absl/strings/str_cat.h"
+#include "server/rpc/refuse.h"
 
 namespace evaserve {
 namespace {
 
 using inference::InferTensorContents;
-
-template <typename... Parts>
-absl::Status Refuse(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
 
 // All elements, whatever their datatype.
 int64_t NumElements(const InferTensorContents& contents) {
@@ -22,6 +17,15 @@ int64_t NumElements(const InferTensorContents& contents) {
          contents.int64_contents_size() + contents.uint_contents_size() +
          contents.uint64_contents_size() + contents.fp32_contents_size() +
          contents.fp64_contents_size() + contents.bytes_contents_size();
+}
+
+// Whether `field` holds `count` elements, as many as the shape has, and the other fields none.
+absl::Status CheckCount(const char* field, int64_t count, const InferTensorContents& contents,
+                        const TensorSpec& spec, int64_t num_elements) {
+  const int64_t others = NumElements(contents) - count;
+  if (count == num_elements && others == 0) return absl::OkStatus();
+  return Refuse(spec.name, ": got ", count, " elements in ", field, " and ", others,
+                " in others, its shape has ", num_elements, ", all for ", field);
 }
 
 template <typename T>
@@ -34,11 +38,8 @@ template <typename T, typename Field>
 absl::StatusOr<std::string> Convert(const char* field, const Field& elements,
                                     const InferTensorContents& contents, const TensorSpec& spec,
                                     int64_t num_elements) {
-  if (elements.size() != num_elements || elements.size() != NumElements(contents)) {
-    return Refuse(spec.name, ": got ", elements.size(), " elements in ", field, " and ",
-                  NumElements(contents) - elements.size(), " in others, its shape has ",
-                  num_elements, ", all for ", field);
-  }
+  absl::Status status = CheckCount(field, elements.size(), contents, spec, num_elements);
+  if (!status.ok()) return status;
   std::string raw;
   raw.reserve(elements.size() * sizeof(T));
   for (const auto element : elements) {
@@ -56,11 +57,8 @@ absl::StatusOr<std::string> Convert(const char* field, const Field& elements,
 absl::StatusOr<std::string> ConvertBytes(const InferTensorContents& contents,
                                          const TensorSpec& spec, int64_t num_elements) {
   const auto& elements = contents.bytes_contents();
-  if (elements.size() != num_elements || elements.size() != NumElements(contents)) {
-    return Refuse(spec.name, ": got ", elements.size(), " elements in bytes_contents and ",
-                  NumElements(contents) - elements.size(), " in others, its shape has ",
-                  num_elements, ", all for bytes_contents");
-  }
+  absl::Status status = CheckCount("bytes_contents", elements.size(), contents, spec, num_elements);
+  if (!status.ok()) return status;
   std::string raw;
   for (const std::string& element : elements) {
     AppendRaw(static_cast<uint32_t>(element.size()), raw);

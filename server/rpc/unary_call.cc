@@ -2,9 +2,6 @@
 
 #include <utility>
 
-#include "server/rpc/call_info.h"
-#include "server/rpc/grpc_status.h"
-
 namespace evaserve {
 
 UnaryCall* UnaryCall::Start(grpc::CallbackServerContext& context,
@@ -18,9 +15,6 @@ UnaryCall* UnaryCall::Start(grpc::CallbackServerContext& context,
   return call;
 }
 
-UnaryCall::UnaryCall(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope)
-    : context_(context), scope_(std::move(scope)), deadline_(DeadlineOf(context)) {}
-
 void UnaryCall::Run(Work work) {
   engine_ = std::move(work.engine);
   // gRPC calls OnCancel() and OnDone() only once it has the reactor, that is after this function.
@@ -28,16 +22,10 @@ void UnaryCall::Run(Work work) {
                                [this, answer = std::move(work.answer)](
                                    absl::Status status, const std::vector<GroupResult>& results) {
                                  for (const GroupResult& result : results)
-                                   scope_->Add(result.completion);
+                                   scope().Add(result.completion);
                                  if (status.ok()) answer(results);
                                  End(std::move(status));
                                });
-}
-
-void UnaryCall::End(absl::Status status) {
-  scope_->status = TellExpired(std::move(status), deadline_);
-  AddRetryPushback(scope_->status, context_);
-  Finish(ToGrpcStatus(scope_->status));  // may delete this
 }
 
 void UnaryCall::OnCancel() {

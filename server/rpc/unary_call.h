@@ -1,20 +1,17 @@
 #pragma once
 
-#include <grpcpp/server_context.h>
-#include <grpcpp/support/server_callback.h>
-
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "server/rpc/logged_call.h"
 #include "server/rpc/request_group.h"
-#include "server/rpc/request_log.h"
 
 namespace evaserve {
 
 // The reactor of a call that is answered by one message, made from the results of one or more
-// requests. Owned by gRPC: it lives until OnDone(). Cancelling the call cancels the requests.
-class UnaryCall : public grpc::ServerUnaryReactor {
+// requests. Cancelling the call cancels the requests.
+class UnaryCall : public LoggedCall {
  public:
   // Fills the response from the results, in the order of the requests. Called at most once, on any
   // thread, before the call ends.
@@ -31,17 +28,11 @@ class UnaryCall : public grpc::ServerUnaryReactor {
                           absl::StatusOr<Work> work);
 
  private:
-  UnaryCall(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope);
+  using LoggedCall::LoggedCall;
 
   void Run(Work work);
-  void End(absl::Status status);
-
   void OnCancel() override;
-  void OnDone() override { delete this; }
 
-  grpc::CallbackServerContext& context_;
-  const std::unique_ptr<RequestScope> scope_;
-  const TimePoint deadline_;
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<RequestGroup> group_;
 };
