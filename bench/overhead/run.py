@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a server costs around a model that does nothing: evaserve's, bare gRPC's, and its peers'.
 
-    scripts/build.sh release && bench/overhead/peers/setup.sh    # first
+    scripts/setup.sh --test && scripts/build.sh release    # first
     bench/overhead/run.py [--quick]
 
 Each round calls every server in turn, so that what else the machine does hits them alike; a ratio

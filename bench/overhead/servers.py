@@ -96,9 +96,9 @@ def echo(build: pathlib.Path, folder: pathlib.Path) -> contextlib.AbstractContex
 
 
 def peer(name: str, folder: pathlib.Path) -> contextlib.AbstractContextManager[Server]:
-    python = ROOT / f".deps/overhead/{name}/bin/python"
+    python = ROOT / f".deps/{name}/bin/python"
     if not python.exists():
-        raise CannotStart("not installed, run bench/overhead/peers/setup.sh")
+        raise CannotStart("not installed, run scripts/setup.sh --test")
     return telling_server(name, [python, "-B", PEERS / f"{name}_identity.py"], folder)
 
 
