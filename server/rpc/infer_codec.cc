@@ -4,7 +4,9 @@
 #include <cstring>
 
 #include "absl/strings/str_join.h"
+#include "server/rpc/input_contents.h"
 #include "server/rpc/refuse.h"
+#include "server/rpc/typed_contents.h"
 
 namespace evaserve {
 namespace {
@@ -33,30 +35,20 @@ absl::StatusOr<const Input*> OnlyInput(const ModelInferRequest& request) {
 }
 
 absl::StatusOr<int64_t> CheckedSize(const Input& input) {
-  if (!input.parameters().empty()) {
-    return Refuse("text_input: got parameter '", input.parameters().begin()->first,
-                  "', allowed is none (contents come in the request itself)");
-  }
   if (input.datatype() != "BYTES") {
     return Refuse("text_input: got datatype ", input.datatype(), ", allowed is BYTES");
   }
-  if (input.shape_size() != 1 || input.shape(0) < 1 || input.shape(0) > kMaxInferBatch) {
+  const bool is_list = input.shape_size() == 1 || (input.shape_size() == 2 && input.shape(1) == 1);
+  if (!is_list || input.shape(0) < 1 || input.shape(0) > kMaxInferBatch) {
     return Refuse("text_input: got shape [", absl::StrJoin(input.shape(), ","),
-                  "], allowed is [n] with n from 1 to ", kMaxInferBatch);
+                  "], allowed is [n] or [n,1] with n from 1 to ", kMaxInferBatch);
   }
   return input.shape(0);
 }
 
-bool HasOtherContents(const InferTensorContents& contents) {
-  return contents.bool_contents_size() > 0 || contents.int_contents_size() > 0 ||
-         contents.int64_contents_size() > 0 || contents.uint_contents_size() > 0 ||
-         contents.uint64_contents_size() > 0 || contents.fp32_contents_size() > 0 ||
-         contents.fp64_contents_size() > 0;
-}
-
 absl::StatusOr<std::vector<std::string_view>> DecodeTyped(const InferTensorContents& contents,
                                                           int64_t num_elements) {
-  if (HasOtherContents(contents)) {
+  if (NumElements(contents) != contents.bytes_contents_size()) {
     return Refuse("text_input: got contents of another datatype, allowed is bytes_contents");
   }
   if (contents.bytes_contents_size() != num_elements) {
@@ -70,17 +62,10 @@ absl::StatusOr<std::vector<std::string_view>> DecodeTyped(const InferTensorConte
 absl::StatusOr<std::vector<std::string_view>> DecodeInput(const ModelInferRequest& request,
                                                           const Input& input,
                                                           int64_t num_elements) {
-  const int num_raw = request.raw_input_contents_size();
-  if (num_raw == 0) return DecodeTyped(input.contents(), num_elements);
-  if (input.has_contents()) {
-    return Refuse("contents field must not be specified when using raw_input_contents for '",
-                  input.name(), "' for model '", request.model_name(), "'");
-  }
-  if (num_raw != 1) {
-    return Refuse("raw_input_contents: got ", num_raw,
-                  " entries, allowed is 1, one for each input");
-  }
-  return DecodeRawBytes(kTextInput, request.raw_input_contents(0), num_elements);
+  const absl::StatusOr<const std::string*> raw = RawContents(request, /*i=*/0);
+  if (!raw.ok()) return raw.status();
+  if (*raw == nullptr) return DecodeTyped(input.contents(), num_elements);
+  return DecodeRawBytes(kTextInput, **raw, num_elements);
 }
 
 ModelInferResponse::InferOutputTensor& AddOutput(const char* name, const char* datatype,

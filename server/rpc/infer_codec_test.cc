@@ -131,7 +131,8 @@ const BadInput kBadInputs[] = {
      "text_input: raw contents of 0 bytes end before element 0"},
     {"TwoRawEntries", [](ModelInferRequest& r) { r.add_raw_input_contents("x"); },
      "raw_input_contents: got 2 entries, allowed is 1"},
-    {"RawAndTyped", [](ModelInferRequest& r) { r.mutable_inputs(0)->mutable_contents(); },
+    {"RawAndTyped",
+     [](ModelInferRequest& r) { r.mutable_inputs(0)->mutable_contents()->add_int_contents(1); },
      "contents field must not be specified when using raw_input_contents for 'text_input' for "
      "model 'm'"},
     {"NoContents", [](ModelInferRequest& r) { r.clear_raw_input_contents(); },
@@ -154,7 +155,39 @@ const BadInput kBadInputs[] = {
        (*r.mutable_inputs(0)->mutable_parameters())["shared_memory_region"].set_string_param("x");
      },
      "text_input: got parameter 'shared_memory_region'"},
+    {"SizeOfOtherContents",
+     [](ModelInferRequest& r) {
+       (*r.mutable_inputs(0)->mutable_parameters())["binary_data_size"].set_int64_param(10);
+     },
+     "text_input: got parameter binary_data_size 10, its raw contents have 11 bytes"},
+    {"SizeOfTypedContents",
+     [](ModelInferRequest& r) {
+       UseTyped(r, {"a", "b"});
+       (*r.mutable_inputs(0)->mutable_parameters())["binary_data_size"].set_int64_param(2);
+     },
+     "text_input: got parameter binary_data_size 2, its raw contents have 0 bytes"},
+    {"ContentTypeThatIsNoString",
+     [](ModelInferRequest& r) {
+       (*r.mutable_inputs(0)->mutable_parameters())["content_type"].set_int64_param(2);
+     },
+     "text_input: got parameter 'content_type'"},
 };
+
+// What clients of KServe and MLServer send of their own accord.
+TEST(InferCodecTest, TakesWhatOtherClientsAdd) {
+  ModelInferRequest request = RawRequest({"abc", "d"});
+  auto& input = *request.mutable_inputs(0);
+  input.mutable_contents();
+  (*input.mutable_parameters())["binary_data_size"].set_int64_param(
+      static_cast<int64_t>(request.raw_input_contents(0).size()));
+  (*input.mutable_parameters())["content_type"].set_string_param("str");
+  SetShape(request, {2, 1});
+
+  const auto elements = DecodeTextInput(request);
+
+  ASSERT_TRUE(elements.ok()) << elements.status();
+  EXPECT_THAT(*elements, ElementsAre("abc", "d"));
+}
 
 INSTANTIATE_TEST_SUITE_P(All, BadInputTest, ::testing::ValuesIn(kBadInputs),
                          [](const auto& info) { return std::string(info.param.name); });

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/rpc/generate_checks.h"
@@ -45,6 +46,14 @@ absl::Status Refuse(const Given& given, std::string_view allowed) {
                                                  ", allowed is ", std::string(allowed)));
 }
 
+// What a string says, if it is a number to its end: the only fraction that the clients of KServe
+// and MLServer can send.
+std::optional<double> NumberIn(const std::string& text) {
+  double number;
+  if (!absl::SimpleAtod(text, &number)) return std::nullopt;
+  return number;
+}
+
 // A whole number in [0, 2^64), or none.
 std::optional<uint64_t> WholeNumber(const InferParameter& value) {
   switch (value.parameter_choice_case()) {
@@ -83,9 +92,16 @@ absl::Status ReadNumber(const Given& given, double& to) {
     case InferParameter::kDoubleParam:
       to = given.value.double_param();
       return absl::OkStatus();
+    case InferParameter::kStringParam:
+      if (const std::optional<double> number = NumberIn(given.value.string_param())) {
+        to = *number;
+        return absl::OkStatus();
+      }
+      break;
     default:
-      return Refuse(given, "a number");
+      break;
   }
+  return Refuse(given, "a number");
 }
 
 absl::Status ReadBool(const Given& given, bool& to) {

@@ -98,6 +98,14 @@ TEST(InferParametersTest, TakesWholeNumbersInEveryNumericType) {
   }
 }
 
+TEST(InferParametersTest, TakesFractionsInStrings) {
+  const auto parameters = Parse({{"temperature", String("0.5")}, {"top_p", String("1e-1")}});
+
+  ASSERT_TRUE(parameters.ok()) << parameters.status();
+  EXPECT_EQ(parameters->generate.sampling.temperature, 0.5);
+  EXPECT_EQ(parameters->generate.sampling.top_p, 0.1);
+}
+
 TEST(InferParametersTest, TakesWhatTritonsClientsSendOfTheirOwnAccord) {
   EXPECT_TRUE(Parse({{"triton_enable_empty_final_response", Bool(false)},
                      {"priority", Uint(0)},
@@ -139,6 +147,10 @@ const BadParameter kBadParameters[] = {
     {"TooManyTokens", "max_tokens", Uint(~uint64_t{0}), "max_tokens: got integer 1844674407370955"},
     {"BoolTemperature", "temperature", Bool(true),
      "temperature: got bool true, allowed is a number"},
+    {"WordForTemperature", "temperature", String("0.5 or so"),
+     "temperature: got string '0.5 or so', allowed is a number"},
+    {"EmptyTemperature", "temperature", String(""), "temperature: got string ''"},
+    {"TemperatureIsNaNInAString", "temperature", String("nan"), "temperature"},
     {"NegativeTemperature", "temperature", Double(-1), "temperature"},
     {"TemperatureIsNaN", "temperature", Double(NAN), "temperature"},
     {"TemperatureIsInfinite", "temperature", Double(INFINITY), "temperature"},

@@ -48,13 +48,6 @@ void FillTextMetadata(const ModelInfo& info, inference::ModelMetadataResponse& r
   response.set_platform(Platform(info));
   FillTensor(kInput, *response.add_inputs());
   for (const Tensor& output : Outputs(info)) FillTensor(output, *response.add_outputs());
-
-  auto& properties = *response.mutable_properties();
-  properties["dtype"] = std::string(Name(info.dtype));
-  properties["parameters"] = absl::StrCat(info.num_parameters);
-  properties["max_seq_len"] = absl::StrCat(info.max_seq_len);
-  properties["window"] = absl::StrCat(info.window);
-  properties["chunk"] = absl::StrCat(info.chunk);
 }
 
 void FillTextConfig(const ModelInfo& info, const EngineOptions& options,
@@ -72,7 +65,10 @@ void FillTextConfig(const ModelInfo& info, const EngineOptions& options,
     output.mutable_dims()->Add(from.shape.begin(), from.shape.end());
   }
   const std::pair<const char*, int64_t> parameters[] = {
+      {"num_parameters", info.num_parameters},
       {"max_seq_len", info.max_seq_len},
+      {"window", info.window},
+      {"chunk", info.chunk},
       {"max_batch_tokens", options.max_batch_tokens},
       {"max_running", options.max_running},
       {"max_waiting_tokens", options.max_waiting_tokens},
@@ -81,6 +77,7 @@ void FillTextConfig(const ModelInfo& info, const EngineOptions& options,
   for (const auto& [name, value] : parameters) {
     (*config.mutable_parameters())[name].set_string_value(absl::StrCat(value));
   }
+  (*config.mutable_parameters())["dtype"].set_string_value(std::string(Name(info.dtype)));
 }
 
 void FillQueuePolicy(const EngineOptions& options, inference::ModelDynamicBatching& batching) {

@@ -47,6 +47,16 @@ absl::Status CheckRepositoryName(const std::string& name) {
                                                  "', allowed is nothing: there is only one"));
 }
 
+// The model that a request to load or unload names, in either field.
+template <typename RepositoryRequest>
+absl::StatusOr<std::string> ModelOf(const RepositoryRequest& request) {
+  if (request.model_name().empty()) return request.repository_name();
+  if (absl::Status status = CheckRepositoryName(request.repository_name()); !status.ok()) {
+    return status;
+  }
+  return request.model_name();
+}
+
 absl::StatusOr<UnaryCall::Work> PrepareInfer(const std::shared_ptr<Engine>& engine,
                                              const ModelInferRequest& request, TimePoint deadline,
                                              ModelInferResponse& response, RequestScope& scope) {
@@ -213,24 +223,24 @@ grpc::ServerUnaryReactor* OpenInferenceService::AnswerLater(
 grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelLoad(
     grpc::CallbackServerContext* context, const inference::RepositoryModelLoadRequest* request,
     inference::RepositoryModelLoadResponse* response) {
-  absl::Status status = CheckRepositoryName(request->repository_name());
+  const absl::StatusOr<std::string> model = ModelOf(*request);
   const absl::StatusOr<nlohmann::json> changes = ReadLoadParameters(*request);
-  if (status.ok()) status = changes.status();
-  return AnswerLater(*context, "RepositoryModelLoad", request->model_name(),
+  return AnswerLater(*context, "RepositoryModelLoad", model.value_or(""),
                      [&](const RepositoryControl::Done& done) {
-                       if (!status.ok()) return done(status);
-                       control_.Load(request->model_name(), *changes, done);
+                       if (!model.ok()) return done(model.status());
+                       if (!changes.ok()) return done(changes.status());
+                       control_.Load(*model, *changes, done);
                      });
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelUnload(
     grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
     inference::RepositoryModelUnloadResponse* response) {
-  const absl::Status status = CheckRepositoryName(request->repository_name());
-  return AnswerLater(*context, "RepositoryModelUnload", request->model_name(),
+  const absl::StatusOr<std::string> model = ModelOf(*request);
+  return AnswerLater(*context, "RepositoryModelUnload", model.value_or(""),
                      [&](const RepositoryControl::Done& done) {
-                       if (!status.ok()) return done(status);
-                       control_.Unload(request->model_name(), done);
+                       if (!model.ok()) return done(model.status());
+                       control_.Unload(*model, done);
                      });
 }
 

@@ -37,7 +37,6 @@ void FillTensorMetadata(const TensorModelInfo& info, inference::ModelMetadataRes
   response.set_platform(info.architecture);
   for (const TensorSpec& spec : info.inputs) FillTensor(spec, *response.add_inputs());
   for (const TensorSpec& spec : info.outputs) FillTensor(spec, *response.add_outputs());
-  (*response.mutable_properties())["parameters"] = absl::StrCat(info.num_parameters);
 }
 
 void FillTensorConfig(const TensorEngine& engine, inference::ModelConfig& config) {
@@ -50,6 +49,8 @@ void FillTensorConfig(const TensorEngine& engine, inference::ModelConfig& config
     input.set_allow_ragged_batch(true);
   }
   for (const TensorSpec& spec : info.outputs) FillTensor(spec, *config.add_output());
+  (*config.mutable_parameters())["num_parameters"].set_string_value(
+      absl::StrCat(info.num_parameters));
   config.mutable_dynamic_batching()->set_max_queue_delay_microseconds(
       static_cast<uint64_t>(engine.options().max_queue_delay.count()));
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "server/rpc/infer_codec.h"
 #include "server/rpc/infer_parameters.h"
+#include "server/rpc/input_contents.h"
 #include "server/rpc/refuse.h"
 #include "server/rpc/typed_contents.h"
 
@@ -62,10 +63,6 @@ absl::Status CheckRaw(std::string_view raw, const TensorSpec& spec, int64_t num_
 }
 
 absl::Status CheckInput(const Input& input, const TensorSpec& spec) {
-  if (!input.parameters().empty()) {
-    return Refuse(spec.name, ": got parameter '", input.parameters().begin()->first.substr(0, 64),
-                  "', allowed is none (contents come in the request itself)");
-  }
   if (input.datatype() != Name(spec.type)) {
     return Refuse(spec.name, ": got datatype ", input.datatype().substr(0, 64), ", allowed is ",
                   Name(spec.type));
@@ -78,18 +75,15 @@ absl::StatusOr<std::string_view> ReadData(const ModelInferRequest& request, int 
                                           const TensorSpec& spec, TensorPlan& plan) {
   const Input& input = request.inputs(i);
   const int64_t num_elements = NumElements(input);
-  if (request.raw_input_contents().empty()) {
-    absl::StatusOr<std::string> raw = TypedToRaw(input.contents(), spec, num_elements);
-    if (!raw.ok()) return raw.status();
-    return plan.contents.emplace_back(*std::move(raw));
+  const absl::StatusOr<const std::string*> raw = RawContents(request, i);
+  if (!raw.ok()) return raw.status();
+  if (*raw == nullptr) {
+    absl::StatusOr<std::string> converted = TypedToRaw(input.contents(), spec, num_elements);
+    if (!converted.ok()) return converted.status();
+    return plan.contents.emplace_back(*std::move(converted));
   }
-  if (input.has_contents()) {
-    return Refuse("contents field must not be specified when using raw_input_contents for '",
-                  spec.name, "' for model '", request.model_name(), "'");
-  }
-  const std::string& raw = request.raw_input_contents(i);
-  if (absl::Status status = CheckRaw(raw, spec, num_elements); !status.ok()) return status;
-  return raw;
+  if (absl::Status status = CheckRaw(**raw, spec, num_elements); !status.ok()) return status;
+  return **raw;
 }
 
 absl::Status ReadInput(const ModelInferRequest& request, int i, const TensorModelInfo& info,
@@ -118,11 +112,6 @@ absl::Status ReadInput(const ModelInferRequest& request, int i, const TensorMode
 
 absl::Status ReadInputs(const ModelInferRequest& request, const TensorModelInfo& info,
                         TensorPlan& plan) {
-  const int num_raw = request.raw_input_contents_size();
-  if (num_raw != 0 && num_raw != request.inputs_size()) {
-    return Refuse("raw_input_contents: got ", num_raw, " entries, allowed are ",
-                  request.inputs_size(), ", one for each input");
-  }
   plan.inputs.resize(info.inputs.size());
   for (int i = 0; i < request.inputs_size(); ++i) {
     if (absl::Status status = ReadInput(request, i, info, plan); !status.ok()) return status;

@@ -204,7 +204,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "names: element 0 has length 3"},
         BadRequest{"TooFewContents",
                    [](ModelInferRequest& r) { r.mutable_raw_input_contents()->RemoveLast(); },
-                   "raw_input_contents: got 1 entries, allowed are 2"},
+                   "raw_input_contents: got 1 entries, allowed is 2"},
         BadRequest{"BothKindsOfContents",
                    [](ModelInferRequest& r) {
                      r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1);

@@ -11,14 +11,6 @@ namespace {
 
 using inference::InferTensorContents;
 
-// All elements, whatever their datatype.
-int64_t NumElements(const InferTensorContents& contents) {
-  return int64_t{contents.bool_contents_size()} + contents.int_contents_size() +
-         contents.int64_contents_size() + contents.uint_contents_size() +
-         contents.uint64_contents_size() + contents.fp32_contents_size() +
-         contents.fp64_contents_size() + contents.bytes_contents_size();
-}
-
 // Whether `field` holds `count` elements, as many as the shape has, and the other fields none.
 absl::Status CheckCount(const char* field, int64_t count, const InferTensorContents& contents,
                         const TensorSpec& spec, int64_t num_elements) {
@@ -68,6 +60,13 @@ absl::StatusOr<std::string> ConvertBytes(const InferTensorContents& contents,
 }
 
 }  // namespace
+
+int64_t NumElements(const InferTensorContents& contents) {
+  return int64_t{contents.bool_contents_size()} + contents.int_contents_size() +
+         contents.int64_contents_size() + contents.uint_contents_size() +
+         contents.uint64_contents_size() + contents.fp32_contents_size() +
+         contents.fp64_contents_size() + contents.bytes_contents_size();
+}
 
 absl::StatusOr<std::string> TypedToRaw(const InferTensorContents& contents, const TensorSpec& spec,
                                        int64_t num_elements) {

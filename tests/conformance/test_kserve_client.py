@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import numpy
 import pytest
-from conftest import MAX_TOKENS, PROMPTS, known_fault
+from conftest import MAX_TOKENS, PROMPTS
 from kserve import InferenceGRPCClient, InferInput, InferRequest, InferResponse
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
@@ -88,7 +88,6 @@ def test_text_from_numpy(infer, expected):
     assert infer(tensor).outputs[0].as_numpy().tolist() == [expected[PROMPTS[1]]]
 
 
-@known_fault("the parameter binary_data_size of a tensor is refused", grpc.RpcError)
 def test_binary_data_from_numpy(infer, expected):
     """As set_data_from_numpy() does it unless told otherwise."""
     tensor = InferInput("text_input", [len(PROMPTS)], "BYTES")
@@ -96,7 +95,6 @@ def test_binary_data_from_numpy(infer, expected):
     assert infer(tensor).outputs[0].as_numpy().tolist() == list(expected.values())
 
 
-@known_fault("a number in a string is refused, and the client has no other", grpc.RpcError)
 def test_a_fraction_as_parameter(infer):
     parameters = {**PARAMETERS, "temperature": "0.7", "top_p": "0.5", "seed": 3}
     texts = {
@@ -147,7 +145,6 @@ def test_metadata(stub):
     assert [(t.name, t.datatype) for t in metadata.inputs] == [("text_input", "BYTES")]
 
 
-@known_fault("KServe has the model's name where others have the repository's")
 @pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
 def test_models_that_are_fixed_say_so(stub, method):
     with pytest.raises(grpc.RpcError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import MAX_TOKENS, PROMPTS, known_fault
+from conftest import MAX_TOKENS, PROMPTS
 from mlserver.codecs import StringCodec
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc import dataplane_pb2_grpc as pb_grpc
@@ -67,7 +67,6 @@ def test_live_and_ready(stub):
     assert stub.ServerMetadata(pb.ServerMetadataRequest()).name == "evaserve"
 
 
-@known_fault("the properties are no map of strings to MLServer", grpc.RpcError)
 def test_model_metadata(stub):
     metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="tiny"))
     assert [(t.name, t.datatype) for t in metadata.inputs] == [("text_input", "BYTES")]
@@ -79,20 +78,17 @@ def test_infer(infer, expected):
     assert list(response.outputs[0].data) == list(expected.values())
 
 
-@known_fault("contents that are there and empty are refused", grpc.RpcError)
 def test_raw_contents(infer, expected):
     response = infer(text_input(*PROMPTS), use_raw=True)
     assert list(response.outputs[0].data) == list(expected.values())
 
 
-@known_fault("the codec's content_type, and its shape [n, 1], are refused", grpc.RpcError)
 def test_the_codec_for_strings(infer, expected):
     texts = [PROMPTS[1].decode(), PROMPTS[3].decode()]
     response = infer(StringCodec.encode_input("text_input", texts))
     assert list(response.outputs[0].data) == [expected[PROMPTS[1]], expected[PROMPTS[3]]]
 
 
-@known_fault("a number in a string is refused, and the converters drop any other", grpc.RpcError)
 def test_a_fraction_as_parameter(infer):
     parameters = {**PARAMETERS, "temperature": "0.7", "top_p": "0.5", "seed": 3}
     texts = {infer(text_input(b"a"), parameters=parameters).outputs[0].data[0] for _ in range(3)}
