@@ -82,6 +82,8 @@ struct Config {
   int warmup_tokens = 64;
   // The largest message, in MiB, that is taken or sent.
   int max_message_mb = 64;
+  // What gRPC has received and not handed on yet, of all connections together.
+  int receive_memory_mb = 1024;
 
   // After SIGTERM: how long requests are still taken, while health says no more, and how long those
   // in flight may go on after that.

@@ -149,6 +149,10 @@ void DeclareLimits(CLI::App& app, Config& config, TextValues& text) {
       ->check(CLI::IsMember({"resource-exhausted", "unavailable"}));
   AddNumber(app, "max-message-mb", config.max_message_mb, {1, 2047},
             "The largest gRPC message in MiB that is taken or sent, {limits}");
+  AddNumber(
+      app, "receive-memory-mb", config.receive_memory_mb, {64, 1048576},
+      "Memory in MiB, {limits}, for what has been received of messages that are not complete, "
+      "of all connections together. Past it calls end with `RESOURCE_EXHAUSTED`");
 }
 
 void DeclareLifeAndLog(CLI::App& app, TextValues& text) {

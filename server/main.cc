@@ -6,6 +6,7 @@
 #include "models/tensor_model.h"
 #include "server/config.h"
 #include "server/log.h"
+#include "server/rpc/listener.h"
 #include "server/server.h"
 #include "server/termination.h"
 
@@ -19,6 +20,7 @@ int main(int argc, char** argv) {
   // request.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   evaserve::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
+  evaserve::RaiseFileLimit();
   evaserve::Termination termination;
 
   auto server = evaserve::Server::Start(*parsed.config, evaserve::LoadAnyModel,

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/heap.h"
 #include "server/log.h"
 #include "server/metrics/inference_statistics.h"
 #include "server/metrics/metrics.h"
@@ -150,6 +151,8 @@ struct Server::Parts {
   std::unique_ptr<MetricsServer> http;
   std::unique_ptr<Poller> watching;
   std::unique_ptr<Poller> reloading;
+  HeapTrimmer heap;
+  std::unique_ptr<Poller> trimming;
 };
 
 void Server::Parts::Fail(const std::string& model, const absl::Status& status) {
@@ -197,14 +200,16 @@ void Server::Parts::ShowCertificates() {
 }
 
 absl::Status Server::Parts::Listen() {
-  auto listening = GrpcServer::Start({.address = config.address,
-                                      .server_version = EVASERVE_VERSION,
-                                      .tls = tls.get(),
-                                      .authorizer = authorizer.get(),
-                                      .max_message_bytes = config.max_message_mb << 20,
-                                      .max_connection_age = config.max_connection_age,
-                                      .max_connection_age_grace = config.max_connection_age_grace},
-                                     {models, control, statistics, state, log});
+  auto listening =
+      GrpcServer::Start({.address = config.address,
+                         .server_version = EVASERVE_VERSION,
+                         .tls = tls.get(),
+                         .authorizer = authorizer.get(),
+                         .max_message_bytes = config.max_message_mb << 20,
+                         .receive_memory_bytes = int64_t{config.receive_memory_mb} << 20,
+                         .max_connection_age = config.max_connection_age,
+                         .max_connection_age_grace = config.max_connection_age_grace},
+                        {models, control, statistics, state, log});
   if (!listening.ok()) return listening.status();
   grpc = *std::move(listening);
   if (config.metrics_address.empty()) return absl::OkStatus();
@@ -244,6 +249,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, Mode
   if (absl::Status status = parts->control.LoadAtStart(); !status.ok()) return status;
   parts->state.SetServing();
   parts->grpc->SetServing(true);
+  parts->trimming = std::make_unique<Poller>("eva-heap", std::chrono::milliseconds(5000),
+                                             [parts = parts.get()] { parts->heap.Trim(); });
   parts->watching = std::make_unique<Poller>("eva-watch", std::chrono::milliseconds(1000),
                                              [watch = &parts->step_watch] { watch->Look(); });
 

@@ -6,10 +6,10 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "server/address.h"
 
 namespace evaserve {
 namespace {
@@ -20,20 +20,10 @@ struct Page {
   std::string body;
 };
 
-absl::Status CheckAddress(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || colon == 0 ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("got '", address, "', allowed is HOST:PORT with a port of 0 .. 65535"));
-  }
-  return absl::OkStatus();
-}
-
-std::string HostOf(const std::string& address) {
-  const std::string host = address.substr(0, address.rfind(':'));
-  return host == "0.0.0.0" ? "127.0.0.1" : host;
+// Where this process reaches what listens on `address`.
+std::string ProbeHost(const Address& address) {
+  if (!address.is_any()) return address.host;
+  return address.host == "::" ? "::1" : "127.0.0.1";
 }
 
 Page StatusPage(const absl::Status& status) {
@@ -64,8 +54,9 @@ void Send(mg_connection* connection, const Page& page, bool with_body) {
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
                                                                     MetricsPages pages) {
-  if (absl::Status status = CheckAddress(address); !status.ok()) return status;
-  std::unique_ptr<MetricsServer> server(new MetricsServer(HostOf(address), std::move(pages)));
+  const absl::StatusOr<Address> parsed = ParseAddress(address);
+  if (!parsed.ok()) return parsed.status();
+  std::unique_ptr<MetricsServer> server(new MetricsServer(ProbeHost(*parsed), std::move(pages)));
 
   mg_callbacks callbacks{};
   callbacks.log_message = [](const mg_connection* connection, const char* message) {

@@ -3,6 +3,7 @@
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <spdlog/spdlog.h>
@@ -11,6 +12,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/bounded_decompression.h"
 #include "server/rpc/evaserve_service.h"
 #include "server/rpc/open_inference_service.h"
 #include "server/rpc/server_credentials.h"
@@ -42,11 +44,13 @@ void SetUpGrpc() {
 void SetOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   builder.SetMaxSendMessageSize(options.max_message_bytes);
+  grpc::ResourceQuota quota("evaserve");
+  quota.Resize(static_cast<size_t>(options.receive_memory_bytes));
+  builder.SetResourceQuota(quota);
+  LimitDecompression(options.max_message_bytes);
   auto set = [&builder](const char* name, int64_t value) {
     builder.AddChannelArgument(name, static_cast<int>(value));
   };
-  // Otherwise a second server on the same port would silently take half of the connections.
-  set(GRPC_ARG_ALLOW_REUSEPORT, 0);
   set(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
   set(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
   set(GRPC_ARG_KEEPALIVE_TIME_MS, options.keepalive_time.count());
@@ -85,15 +89,25 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   SetOptions(options, builder);
   builder.RegisterService(&self->services_->evaserve);
   builder.RegisterService(&self->services_->open_inference);
-  builder.AddListeningPort(options.address, self->credentials_, &self->port_);
+  self->connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, self->credentials_);
+  auto listener =
+      Listener::Listen({.address = options.address, .user_timeout = options.keepalive_timeout});
+  if (!listener.ok()) return listener.status();
+  self->listener_ = *std::move(listener);
   self->server_ = builder.BuildAndStart();
-  if (self->server_ == nullptr || self->port_ == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", options.address, ", is it in use?"));
-  }
+  if (self->server_ == nullptr) return absl::InternalError("gRPC does not start");
   self->SetServing(false);
+  self->listener_->Start([connections = self->connections_.get()](int listening, int connection) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+    parameters.listener_fd = listening;
+    parameters.fd = connection;
+    connections->HandleNewConnection(&parameters);
+  });
   return self;
 }
+
+int GrpcServer::port() const { return listener_->port(); }
 
 void GrpcServer::SetModelServing(const std::string& model, bool serving) {
   server_->GetHealthCheckService()->SetServingStatus(model, serving);
@@ -110,6 +124,7 @@ void GrpcServer::SetNotServingForGood() { server_->GetHealthCheckService()->Shut
 
 void GrpcServer::Shutdown(TimePoint deadline) {
   if (server_ == nullptr) return;
+  listener_->Close();
   server_->Shutdown(std::chrono::system_clock::now() + (deadline - Clock::now()));
 }
 

@@ -7,12 +7,16 @@
 #include "absl/status/statusor.h"
 #include "server/engine/request.h"
 #include "server/rpc/authorizer.h"
+#include "server/rpc/listener.h"
 #include "server/rpc/service_parts.h"
 #include "server/rpc/tls_certificates.h"
 
 namespace grpc {
 class Server;
 class ServerCredentials;
+namespace experimental {
+class ExternalConnectionAcceptor;
+}
 }  // namespace grpc
 
 namespace evaserve {
@@ -25,6 +29,10 @@ struct GrpcServerOptions {
   const Authorizer* authorizer = nullptr;  // required
   // A larger message is refused with RESOURCE_EXHAUSTED. gRPC's own limit for receiving is 4 MiB.
   int max_message_bytes = 64 << 20;
+  // Memory for what has been received and is not handed on yet, of all connections together. gRPC
+  // 1.51 takes a message in whole before it looks at its size, up to 4 GiB; past this, it ends calls
+  // with RESOURCE_EXHAUSTED, whichever wait for the rest of their messages.
+  int64_t receive_memory_bytes = int64_t{1} << 30;
   // Metadata of one call; more is refused with RESOURCE_EXHAUSTED.
   int max_metadata_bytes = 16 << 10;
   // Streams that one connection may have open at a time.
@@ -52,7 +60,7 @@ class GrpcServer {
                                                            const ServiceParts& parts);
   ~GrpcServer();  // as Shutdown(Clock::now())
 
-  int port() const { return port_; }
+  int port() const;
 
   // Sets the health of a model, or of all else (whole server and services).
   void SetModelServing(const std::string& model, bool serving);
@@ -72,8 +80,9 @@ class GrpcServer {
 
   std::unique_ptr<Services> services_;                    // outlives server_
   std::shared_ptr<grpc::ServerCredentials> credentials_;  // outlives server_
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> server_;
-  int port_ = 0;
+  std::unique_ptr<Listener> listener_;
 };
 
 }  // namespace evaserve

@@ -3,7 +3,6 @@
 import importlib.util
 import pathlib
 import subprocess
-from collections.abc import Callable
 
 import grpc
 import pytest
@@ -26,12 +25,6 @@ OTHER_CLIENTS = ("kserve", "mlserver")
 collect_ignore = [
     f"test_{name}_client.py" for name in OTHER_CLIENTS if not importlib.util.find_spec(name)
 ]
-
-
-def known_fault(reason: str, *raises: type[Exception]) -> Callable[[Callable], Callable]:
-    """Of a test that fails as long as the server is at fault, and with nothing but `raises`, by
-    default an assertion."""
-    return pytest.mark.xfail(strict=True, raises=raises or AssertionError, reason=reason)
 
 
 def pytest_addoption(parser):
