@@ -15,8 +15,8 @@ inline constexpr char kTextInput[] = "text_input";
 inline constexpr int64_t kMaxInferBatch = 1024;
 
 // The elements of the request's one input, `text_input` BYTES [n] or [n, 1] with
-// 1 <= n <= kMaxInferBatch, each at least a byte, from raw or typed contents. The views are into `request`. InvalidArgument
-// names the tensor, what came and what is allowed.
+// 1 <= n <= kMaxInferBatch, each at least a byte, from raw or typed contents. The views are into
+// `request`. InvalidArgument names the tensor, what came and what is allowed.
 absl::StatusOr<std::vector<std::string_view>> DecodeTextInput(
     const inference::ModelInferRequest& request);
 

@@ -23,8 +23,8 @@ struct InferParameters {
 };
 
 // `defaults` holds for what is absent. A whole number may come as int64, uint64 or a double without
-// fraction, a real number as any of these or in a string. InvalidArgument, naming the parameter, what came and
-// what is allowed, for an unknown name, a wrong type or a value out of range.
+// fraction, a real number as any of these or in a string. InvalidArgument, naming the parameter,
+// what came and what is allowed, for an unknown name, a wrong type or a value out of range.
 absl::StatusOr<InferParameters> ParseInferParameters(
     const google::protobuf::Map<std::string, inference::InferParameter>& parameters,
     const SamplingParams& defaults);
