@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/address.h"
 #include "server/config_options.h"
 #include "server/option_help.h"
 #include "server/rpc/authorizer.h"
@@ -111,11 +112,16 @@ void CheckModels(const Config& config) {
 
 // Whether only this machine can connect to HOST:PORT.
 bool IsLocal(const std::string& address) {
-  if (absl::StartsWith(address, "unix:")) return true;
-  const std::string host = address.substr(0, address.rfind(':'));
+  const std::string host = ParseAddress(address)->host;
   in_addr ip = {};
   if (inet_pton(AF_INET, host.c_str(), &ip) == 1) return ntohl(ip.s_addr) >> 24 == 127;
-  return host == "localhost" || host == "[::1]";
+  return host == "localhost" || host == "::1";
+}
+
+void CheckAddresses(const Config& config) {
+  ThrowUnlessOk("--address", ParseAddress(config.address).status());
+  if (config.metrics_address.empty()) return;
+  ThrowUnlessOk("--metrics-address", ParseAddress(config.metrics_address).status());
 }
 
 // Which option's file `status` names.
@@ -197,6 +203,7 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
     app.parse(argc, argv);
     ReadTextValues(text, config);
     CheckModels(config);
+    CheckAddresses(config);
     CheckSecurity(config);
   } catch (const CLI::CallForHelp&) {
     return {.message = app.help()};

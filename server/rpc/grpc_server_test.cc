@@ -150,7 +150,7 @@ TEST_F(GrpcServerTest, NonsenseForAnAddressIsAnError) {
   const absl::Status status =
       GrpcServer::Start(options, {models_, control_, statistics_, state_, log_}).status();
 
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -99,8 +99,8 @@ def test_wrong_tensors_are_refused(client):
     wrong_name.set_data_from_numpy(numpy.array([b"a"], dtype=object))
     wrong_type = triton.InferInput("text_input", [1], "FP32")
     wrong_type.set_data_from_numpy(numpy.array([1], dtype=numpy.float32))
-    wrong_shape = triton.InferInput("text_input", [1, 1], "BYTES")
-    wrong_shape.set_data_from_numpy(numpy.array([[b"a"]], dtype=object))
+    wrong_shape = triton.InferInput("text_input", [1, 1, 1], "BYTES")
+    wrong_shape.set_data_from_numpy(numpy.array([[[b"a"]]], dtype=object))
 
     assert refused(client, "text", inputs=[wrong_name]) == "INVALID_ARGUMENT"
     assert refused(client, "FP32", inputs=[wrong_type]) == "INVALID_ARGUMENT"

@@ -209,7 +209,7 @@ INSTANTIATE_TEST_SUITE_P(
          kInvalid, "text_input"},
         {"WrongTensorName", [](I& r) { r.mutable_inputs(0)->set_name("text"); }, kInvalid, "text"},
         {"WrongType", [](I& r) { r.mutable_inputs(0)->set_datatype("FP32"); }, kInvalid, "FP32"},
-        {"WrongRank", [](I& r) { r.mutable_inputs(0)->add_shape(1); }, kInvalid, "[1,1]"},
+        {"WrongRank", [](I& r) { r.mutable_inputs(0)->add_shape(2); }, kInvalid, "[1,2]"},
         {"NegativeShape", [](I& r) { r.mutable_inputs(0)->set_shape(0, -1); }, kInvalid, "-1"},
         {"MoreElementsThanBytes", [](I& r) { r.mutable_inputs(0)->set_shape(0, 2); }, kInvalid,
          "text_input"},
