@@ -44,12 +44,14 @@ struct TensorSpec {
   std::string name;
   TensorType type = TensorType::kFp32;
   std::vector<int64_t> shape;
+  bool is_optional = false;         // of an input: a request may be without it
+  std::vector<std::string> labels;  // of an output: what its elements stand for; or none
 };
 
 // A tensor whose elements somebody else keeps, row-major, little-endian. An element of kBytes comes
 // after its length in 4 bytes.
 struct InputTensor {
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  // empty: an optional input that is not there
   std::string_view data;
 };
 

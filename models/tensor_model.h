@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,6 +23,8 @@ struct TensorModelInfo {
   std::vector<TensorSpec> outputs;  // at least 1
   int64_t num_parameters = 0;
   int64_t weight_bytes = 0;  // in memory
+  // What else a client may want to know, for ModelConfig.
+  std::map<std::string, std::string> parameters;
 };
 
 // A loaded model that turns tensors into tensors in one pass and keeps no state. Not thread-safe:

@@ -128,15 +128,17 @@ absl::StatusOr<std::vector<std::string_view>> DecodeRawBytes(std::string_view na
   return elements;
 }
 
+void AppendRawBytes(std::string_view element, std::string& raw) {
+  const auto length = static_cast<uint32_t>(element.size());
+  AppendRaw(std::span(&length, 1), raw);
+  raw.append(element);
+}
+
 void AddBytesOutput(const char* name, std::span<const std::string_view> elements,
                     ModelInferResponse& response) {
   AddOutput(name, "BYTES", elements.size(), response);
   std::string& raw = *response.add_raw_output_contents();
-  for (const std::string_view element : elements) {
-    const auto length = static_cast<uint32_t>(element.size());
-    AppendRaw(std::span(&length, 1), raw);
-    raw.append(element);
-  }
+  for (const std::string_view element : elements) AppendRawBytes(element, raw);
 }
 
 void AddFp64Output(const char* name, std::span<const double> elements,

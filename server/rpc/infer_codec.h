@@ -26,6 +26,9 @@ absl::StatusOr<std::vector<std::string_view>> DecodeRawBytes(std::string_view na
                                                              std::string_view raw,
                                                              int64_t num_elements);
 
+// Adds one element of BYTES to raw contents.
+void AppendRawBytes(std::string_view element, std::string& raw);
+
 // Add an output tensor and its raw contents.
 void AddBytesOutput(const char* name, std::span<const std::string_view> elements,
                     inference::ModelInferResponse& response);

@@ -118,8 +118,9 @@ grpc::ServerUnaryReactor* OpenInferenceService::ServerMetadata(
   response->set_name("evaserve");
   response->set_version(server_version_);
   response->add_extensions("binary_tensor_data");
-  for (const char* extension : {"parameters", "model_repository", "model_configuration",
-                                "statistics", "schedule_policy", "logging"}) {
+  for (const char* extension :
+       {"classification", "parameters", "model_repository", "model_configuration", "statistics",
+        "schedule_policy", "logging"}) {
     response->add_extensions(extension);
   }
   return Answer(*context, "ServerMetadata", absl::OkStatus());

@@ -47,10 +47,12 @@ void FillTensorConfig(const TensorEngine& engine, inference::ModelConfig& config
     inference::ModelInput& input = *config.add_input();
     FillTensor(spec, input);
     input.set_allow_ragged_batch(true);
+    input.set_optional(spec.is_optional);
   }
   for (const TensorSpec& spec : info.outputs) FillTensor(spec, *config.add_output());
-  (*config.mutable_parameters())["num_parameters"].set_string_value(
-      absl::StrCat(info.num_parameters));
+  auto& parameters = *config.mutable_parameters();
+  parameters["num_parameters"].set_string_value(absl::StrCat(info.num_parameters));
+  for (const auto& [name, value] : info.parameters) parameters[name].set_string_value(value);
   config.mutable_dynamic_batching()->set_max_queue_delay_microseconds(
       static_cast<uint64_t>(engine.options().max_queue_delay.count()));
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/rpc/classification.h"
 #include "server/rpc/infer_codec.h"
 #include "server/rpc/infer_parameters.h"
 #include "server/rpc/input_contents.h"
@@ -117,32 +118,50 @@ absl::Status ReadInputs(const ModelInferRequest& request, const TensorModelInfo&
     if (absl::Status status = ReadInput(request, i, info, plan); !status.ok()) return status;
   }
   for (size_t i = 0; i < info.inputs.size(); ++i) {
-    if (!plan.inputs[i].shape.empty()) continue;
+    if (!plan.inputs[i].shape.empty() || info.inputs[i].is_optional) continue;
     return Refuse("inputs: ", info.inputs[i].name, " is missing, needed are ",
                   NamesOf(info.inputs));
   }
+  if (plan.batch == 0) return Refuse("inputs: got none, allowed are ", NamesOf(info.inputs));
   return absl::OkStatus();
+}
+
+// The parameters of an output.
+absl::StatusOr<TensorPlan::Output> ReadOutput(
+    const ModelInferRequest::InferRequestedOutputTensor& wanted, const TensorModelInfo& info) {
+  TensorPlan::Output output{.index = IndexOf(wanted.name(), info.outputs)};
+  if (output.index == info.outputs.size()) {
+    return Refuse("outputs: got '", wanted.name().substr(0, 64), "', allowed are ",
+                  NamesOf(info.outputs));
+  }
+  const TensorSpec& spec = info.outputs[output.index];
+  const bool can_classify = CanClassify(spec.type);
+  for (const auto& [name, value] : wanted.parameters()) {
+    if (name != "classification" || !can_classify) {
+      return Refuse(wanted.name(), ": got parameter '", name.substr(0, 64), "', allowed is ",
+                    can_classify ? "classification" : "none");
+    }
+    if (!value.has_int64_param() || value.int64_param() < 1) {
+      return Refuse(wanted.name(), ": got classification ", value.int64_param(),
+                    ", allowed is an integer from 1 on");
+    }
+    output.num_classes = value.int64_param();
+  }
+  return output;
 }
 
 absl::Status ReadOutputs(const ModelInferRequest& request, const TensorModelInfo& info,
                          TensorPlan& plan) {
   for (const auto& wanted : request.outputs()) {
-    const size_t index = IndexOf(wanted.name(), info.outputs);
-    if (index == info.outputs.size()) {
-      return Refuse("outputs: got '", wanted.name().substr(0, 64), "', allowed are ",
-                    NamesOf(info.outputs));
-    }
-    if (!wanted.parameters().empty()) {
-      return Refuse(wanted.name(), ": got parameter '",
-                    wanted.parameters().begin()->first.substr(0, 64), "', allowed is none");
-    }
-    if (std::ranges::count(plan.outputs, index) > 0) {
+    const absl::StatusOr<TensorPlan::Output> output = ReadOutput(wanted, info);
+    if (!output.ok()) return output.status();
+    if (std::ranges::count(plan.outputs, output->index, &TensorPlan::Output::index) > 0) {
       return Refuse("outputs: got ", wanted.name(), " twice, allowed is once");
     }
-    plan.outputs.push_back(index);
+    plan.outputs.push_back(*output);
   }
   for (size_t i = 0; request.outputs().empty() && i < info.outputs.size(); ++i) {
-    plan.outputs.push_back(i);
+    plan.outputs.push_back({.index = i});
   }
   return absl::OkStatus();
 }
@@ -179,12 +198,17 @@ TensorRequest MakeRequest(const TensorPlan& plan) {
 
 void FillTensors(const TensorPlan& plan, const TensorModelInfo& info, TensorModel::Outputs outputs,
                  inference::ModelInferResponse& response) {
-  for (const size_t index : plan.outputs) {
+  for (const TensorPlan::Output& wanted : plan.outputs) {
+    const TensorSpec& spec = info.outputs[wanted.index];
+    OutputTensor& output = outputs[wanted.index];
     auto& to = *response.add_outputs();
-    to.set_name(info.outputs[index].name);
-    to.set_datatype(Name(info.outputs[index].type));
-    to.mutable_shape()->Add(outputs[index].shape.begin(), outputs[index].shape.end());
-    *response.add_raw_output_contents() = std::move(outputs[index].data);
+    to.set_name(spec.name);
+    to.set_datatype(Name(wanted.num_classes > 0 ? TensorType::kBytes : spec.type));
+    if (wanted.num_classes > 0) {
+      output = Classify(output, spec.type, spec.labels, wanted.num_classes);
+    }
+    to.mutable_shape()->Add(output.shape.begin(), output.shape.end());
+    *response.add_raw_output_contents() = std::move(output.data);
   }
 }
 

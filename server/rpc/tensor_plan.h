@@ -15,10 +15,15 @@ namespace evaserve {
 
 // What a ModelInferRequest to a model of tensors asks for, taken apart.
 struct TensorPlan {
+  struct Output {
+    size_t index = 0;         // of the model's
+    int64_t num_classes = 0;  // so many of the highest instead of all, see classification.h; 0: all
+  };
+
   TensorModel::Inputs inputs;        // views of the request, or of `contents`
   std::deque<std::string> contents;  // inputs that came typed, as raw bytes
   int64_t batch = 0;
-  std::vector<size_t> outputs;  // of the model's, in the order asked for
+  std::vector<Output> outputs;  // in the order asked for
   TimePoint deadline;
   int priority = kDefaultPriority;
 

@@ -19,7 +19,8 @@ using ::testing::HasSubstr;
 const TensorModelInfo kInfo = {
     .architecture = "test",
     .inputs = {{"pixels", TensorType::kFp32, {-1, 2}}, {"names", TensorType::kBytes, {-1}}},
-    .outputs = {{"logits", TensorType::kFp32, {-1, 3}}, {"label", TensorType::kBytes, {-1}}}};
+    .outputs = {{.name = "logits", .shape = {-1, 3}, .labels = {"cat", "dog", "mouse"}},
+                {"label", TensorType::kBytes, {-1}}}};
 
 template <typename T>
 std::string RawOf(const std::vector<T>& values) {
@@ -116,6 +117,43 @@ TEST(TensorPlanTest, OutputsComeInTheOrderAskedFor) {
   EXPECT_EQ(response.outputs(0).datatype(), "BYTES");
   EXPECT_THAT(response.outputs(0).shape(), ElementsAre(1));
   EXPECT_THAT(response.raw_output_contents(), ElementsAre(RawBytesOf({"dog"})));
+}
+
+TEST(TensorPlanTest, OutputsCanBeClassified) {
+  ModelInferRequest request = GoodRequest();
+  auto& wanted = *request.add_outputs();
+  wanted.set_name("logits");
+  (*wanted.mutable_parameters())["classification"].set_int64_param(2);
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+
+  inference::ModelInferResponse response;
+  FillTensors(*plan, kInfo, {{{1, 3}, RawOf<float>({1, 3, 2})}, {{1}, RawBytesOf({"dog"})}},
+              response);
+
+  ASSERT_EQ(response.outputs_size(), 1);
+  EXPECT_EQ(response.outputs(0).datatype(), "BYTES");
+  EXPECT_THAT(response.outputs(0).shape(), ElementsAre(1, 2));
+  EXPECT_THAT(response.raw_output_contents(),
+              ElementsAre(RawBytesOf({"3.000000:1:dog", "2.000000:2:mouse"})));
+}
+
+TEST(TensorPlanTest, OptionalInputsMayBeAbsentButNotAll) {
+  TensorModelInfo info = kInfo;
+  for (TensorSpec& input : info.inputs) input.is_optional = true;
+  ModelInferRequest request = GoodRequest();
+  request.mutable_inputs()->RemoveLast();
+  request.mutable_raw_input_contents()->RemoveLast();
+
+  const auto plan = PlanTensors(request, info, TimePoint::max());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->batch, 1);
+  EXPECT_THAT(plan->inputs[1].shape, ElementsAre());
+
+  request.clear_inputs();
+  request.clear_raw_input_contents();
+  EXPECT_THAT(std::string(PlanTensors(request, info, TimePoint::max()).status().message()),
+              HasSubstr("inputs: got none, allowed are pixels, names"));
 }
 
 TEST(TensorPlanTest, TheTimeoutAndThePriorityCount) {
@@ -233,6 +271,20 @@ INSTANTIATE_TEST_SUITE_P(
                      (*output.mutable_parameters())["classification"].set_int64_param(1);
                    },
                    "label: got parameter 'classification'"},
+        BadRequest{"NoClasses",
+                   [](ModelInferRequest& r) {
+                     auto& output = *r.add_outputs();
+                     output.set_name("logits");
+                     (*output.mutable_parameters())["classification"].set_int64_param(0);
+                   },
+                   "logits: got classification 0, allowed is an integer from 1 on"},
+        BadRequest{"OtherParameterOfAnOutput",
+                   [](ModelInferRequest& r) {
+                     auto& output = *r.add_outputs();
+                     output.set_name("logits");
+                     (*output.mutable_parameters())["classes"].set_int64_param(1);
+                   },
+                   "logits: got parameter 'classes', allowed is classification"},
         BadRequest{"ParameterOfAGeneration",
                    [](ModelInferRequest& r) {
                      (*r.mutable_parameters())["temperature"].set_double_param(1);

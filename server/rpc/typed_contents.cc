@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "server/rpc/infer_codec.h"
 #include "server/rpc/refuse.h"
 
 namespace evaserve {
@@ -53,8 +54,7 @@ absl::StatusOr<std::string> ConvertBytes(const InferTensorContents& contents,
   if (!status.ok()) return status;
   std::string raw;
   for (const std::string& element : elements) {
-    AppendRaw(static_cast<uint32_t>(element.size()), raw);
-    raw.append(element);
+    AppendRawBytes(element, raw);
   }
   return raw;
 }
