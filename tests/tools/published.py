@@ -4,6 +4,7 @@ import argparse
 import functools
 import sys
 import types
+import typing
 from collections import OrderedDict
 from typing import Any
 
@@ -17,10 +18,19 @@ class NestedNamespace(argparse.Namespace):
     """The published code keeps its arguments in one of these."""
 
 
+class ContainerMetadata:
+    """omegaconf's, with types as it writes them."""
+
+    def __init__(self) -> None:
+        self.ref_type, self.object_type = typing.Dict[str, int], dict
+        self.key_type, self.element_type = int, typing.Any
+
+
 class DictConfig:
     """omegaconf's, as far as a pickle shows it."""
 
     def __init__(self, content: dict) -> None:
+        self._metadata = ContainerMetadata()
         self._content = {key: node_of(value, self) for key, value in content.items()}
         self._parent = None
 
@@ -43,6 +53,7 @@ def pretend(cls: type, module: str) -> None:
 
 
 pretend(NestedNamespace, "efficient_attention")
+pretend(ContainerMetadata, "omegaconf.base")
 pretend(DictConfig, "omegaconf.dictconfig")
 pretend(AnyNode, "omegaconf.nodes")
 

@@ -101,17 +101,16 @@ RECORDS = {
     "efficient_attention.NestedNamespace",
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
+    "omegaconf.tupleconfig.TupleConfig",
     "omegaconf.base.Metadata",
     "omegaconf.base.ContainerMetadata",
-    "omegaconf.nodes.AnyNode",
-    "omegaconf.nodes.StringNode",
-    "omegaconf.nodes.IntegerNode",
-    "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.BooleanNode",
-    "omegaconf.nodes.EnumNode",
+    "omegaconf.base.UnionNode",
 }
+OMEGACONF_NODES = ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")
+RECORDS |= {f"omegaconf.nodes.{kind}Node" for kind in OMEGACONF_NODES}
 # What stays a name: types in type information, and the layer that a partial() is of.
-NAMES = {f"builtins.{t}" for t in ("bool", "bytes", "dict", "float", "int", "list", "str", "tuple")}
+TYPES = ("bool", "bytes", "dict", "float", "int", "list", "long", "str", "tuple", "unicode")
+NAMES = {f"builtins.{t}" for t in TYPES}  # long and unicode: int and str, as Python 2 called them
 NAMES |= {f"typing.{t}" for t in ("Any", "Dict", "List", "Optional", "Tuple", "Union")}
 NAMES |= {f"torch.{t}" for t in ("bfloat16", "float16", "float32", "float64", "int64")}
 NAMES |= {"torch.nn.modules.normalization.LayerNorm"}
