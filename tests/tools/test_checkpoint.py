@@ -131,6 +131,8 @@ BY_HAND = {
     "NEWOBJ of a function": b"c_codecs\nencode\n)\x81" + STOP,
     "NEWOBJ with arguments": b"cargparse\nNamespace\n\x8c\x01a\x85\x81" + STOP,
     "SETITEM on a number": b"K\x01K\x02K\x03s" + STOP,
+    "SETITEM on a list": b"]K\x01aK\x00K\x02s" + STOP,
+    "ADDITEMS on a dict": b"}()K\x01\x85\x90" + STOP,
     "APPEND to a tuple": b")K\x01a" + STOP,
     "POP of nothing": b"0" + STOP,
     "TUPLE without a mark": b"t" + STOP,
