@@ -4,23 +4,15 @@
 #include <cstring>
 
 namespace evaserve {
-namespace {
-
-// Writes row `out` of the stacked matrix into its column of the packed blocks.
-void PackRow(const WeightView& view, int64_t row, int64_t out, DType dtype, void* packed) {
-  const int64_t pack = 4 / SizeOf(dtype);
-  const int64_t padded_in = (view.in_features + pack - 1) / pack * pack;
-  const int64_t begin = out / kLinearBlock * kLinearBlock * padded_in;
-  for (int64_t k = 0; k < view.in_features; ++k) {
-    const int64_t index = begin + (k / pack * kLinearBlock + out % kLinearBlock) * pack + k % pack;
-    StoreElement(packed, dtype, index,
-                 LoadElement(view.data, view.dtype, row * view.in_features + k));
-  }
-}
-
-}  // namespace
 
 void PackedWeight::Free::operator()(void* p) const { std::free(p); }
+
+int64_t PackedWeight::index(int64_t out, int64_t in) const {
+  const int64_t pack = 4 / SizeOf(dtype_);
+  const int64_t padded_in = (in_features_ + pack - 1) / pack * pack;
+  const int64_t block = out / kLinearBlock * kLinearBlock * padded_in;
+  return block + (in / pack * kLinearBlock + out % kLinearBlock) * pack + in % pack;
+}
 
 PackedWeight PackedWeight::Pack(std::span<const WeightView> parts, DType dtype) {
   PackedWeight weight;
@@ -38,8 +30,11 @@ PackedWeight PackedWeight::Pack(std::span<const WeightView> parts, DType dtype) 
 
   int64_t out = 0;
   for (const WeightView& part : parts) {
-    for (int64_t row = 0; row < part.out_features; ++row) {
-      PackRow(part, row, out++, dtype, weight.data_.get());
+    for (int64_t row = 0; row < part.out_features; ++row, ++out) {
+      for (int64_t k = 0; k < part.in_features; ++k) {
+        StoreElement(weight.data_.get(), dtype, weight.index(out, k),
+                     LoadElement(part.data, part.dtype, row * part.in_features + k));
+      }
     }
   }
   return weight;

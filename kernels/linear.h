@@ -36,11 +36,15 @@ class PackedWeight {
   int64_t in_features() const { return in_features_; }
   const void* data() const { return data_.get(); }
   int64_t bytes() const { return bytes_; }
+  // For references and tests.
+  float at(int64_t out, int64_t in) const { return LoadElement(data(), dtype_, index(out, in)); }
 
  private:
   struct Free {
     void operator()(void* p) const;
   };
+
+  int64_t index(int64_t out, int64_t in) const;
 
   DType dtype_ = DType::kFloat32;
   int64_t out_features_ = 0;
@@ -60,10 +64,12 @@ struct LinearParams {
   int64_t out_begin = 0;
   int64_t out_end = 0;
   bool accumulate = false;  // y += instead of y =
+  // [out_features] of the whole weight, whatever is computed of it; null means none.
+  const float* bias = nullptr;
 };
 
-// y = x W^T. With bfloat16 weights x is rounded to bfloat16 and sums are float32. A row's result
-// does not depend, to the bit, on the other rows or on the number of workers.
+// y = x W^T + bias. With bfloat16 weights x is rounded to bfloat16 and sums are float32. A row's
+// result does not depend, to the bit, on the other rows or on the number of workers.
 void LinearCpu(const LinearParams& params, WorkerPool& pool);
 
 }  // namespace evaserve

@@ -107,6 +107,45 @@ TEST_F(LinearTest, AddsToWhatIsThere) {
   for (int i = 0; i < 7 * 70; ++i) ASSERT_NEAR(p.y[i], p.Want(i / 70, i % 70) + 5, 1e-4) << i;
 }
 
+// Rows before and behind a range, whole vectors and the rest of them.
+TEST_F(LinearTest, AddsTheBiasOnceOnEveryInstructionSet) {
+  for (const char* isa : {"baseline", "avx2", "avx512bf16"}) {
+    if (!ForceCpuKernels(isa)) continue;
+    for (const auto& [begin, end] : {std::pair{0, 0}, {37, 150}, {64, 65}, {3, 5}}) {
+      for (const bool accumulate : {false, true}) {
+        SCOPED_TRACE(testing::Message() << isa << " " << begin << " " << end << " " << accumulate);
+        Problem p(7, 200, 32, DType::kFloat32);
+        const int count = end == 0 ? 200 : end - begin;
+        std::vector<float> bias = RandomVector(200, 10.f, 3);
+        for (int i = 0; i < 200; ++i) bias[i] = i < begin || i >= begin + count ? NAN : bias[i];
+        if (accumulate) std::fill(p.y.begin(), p.y.end(), 5.f);
+        p.params.out_begin = begin;
+        p.params.out_end = end;
+        p.params.accumulate = accumulate;
+        p.params.bias = bias.data();
+        LinearCpu(p.params, workers_);
+        for (int i = 0; i < 7 * 200; ++i) {
+          if (i % 200 >= count) continue;
+          const double want = p.Want(i / 200, i % 200 + begin) + bias[i % 200 + begin];
+          ASSERT_NEAR(p.y[i], want + (accumulate ? 5 : 0), 1e-4) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(LinearTest, PackedWeightsCanBeReadBack) {
+  const std::vector<float> w = RandomVector(70 * 9, 1.f, 1);
+  const WeightView view = {w.data(), DType::kFloat32, 70, 9};
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const PackedWeight packed = PackedWeight::Pack({&view, 1}, dtype);
+    for (int i = 0; i < 70 * 9; ++i) {
+      const float want = dtype == DType::kFloat32 ? w[i] : ToFloat(ToBFloat16(w[i]));
+      ASSERT_EQ(packed.at(i / 9, i % 9), want) << i;
+    }
+  }
+}
+
 TEST_F(LinearTest, StacksPartsByRows) {
   const std::vector<float> a = RandomVector(5 * 8, 1.f, 1), b = RandomVector(70 * 8, 1.f, 2);
   std::vector<float> both = a;

@@ -61,6 +61,7 @@ struct LinearTile {
   int out_end = 0;
   bool is_bfloat16 = false;
   bool accumulate = false;
+  const float* bias = nullptr;  // of out_begin; may be null
 };
 
 // One head of some consecutive tokens of one page, see store_slots.h.
@@ -110,7 +111,12 @@ struct CpuKernels {
   size_t (*summarize_scratch_bytes)(const SummarizeChunks& args);
   void (*summarize)(const SummarizeChunks& args, void* scratch);
   void (*rms_norm)(const float* x, const float* weight, float* y, int size, float eps);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int size,
+                     float eps);
   void (*swiglu)(const float* gate, const float* up, float* y, int size);
+  void (*gelu)(const float* x, float* y, int size);
+  void (*geglu)(const float* gate, const float* up, float* y, int size);
+  void (*relu)(const float* x, float* y, int size);
 };
 
 // The fastest of baseline, avx2 and avx512bf16 that this machine runs, chosen at the first call.

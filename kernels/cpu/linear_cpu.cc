@@ -53,6 +53,7 @@ LinearTile MakeTile(const LinearParams& p, const Input& input, int64_t block, in
   tile.num_units = static_cast<int>(units);
   tile.is_bfloat16 = p.weight->dtype() == DType::kBFloat16;
   tile.accumulate = p.accumulate;
+  tile.bias = p.bias == nullptr ? nullptr : p.bias + first + tile.out_begin;
   return tile;
 }
 

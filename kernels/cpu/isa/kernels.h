@@ -24,7 +24,11 @@ constexpr CpuKernels MakeKernels(const char* name) {
   kernels.summarize_scratch_bytes = SummarizeScratchBytes;
   kernels.summarize = Summarize;
   kernels.rms_norm = RmsNorm;
+  kernels.layer_norm = LayerNorm;
   kernels.swiglu = SwiGlu;
+  kernels.gelu = Gelu;
+  kernels.geglu = GeGlu;
+  kernels.relu = Relu;
   return kernels;
 }
 

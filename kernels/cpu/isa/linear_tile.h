@@ -8,6 +8,30 @@
 namespace evaserve {
 namespace {
 
+// Lanes [first, end) of vector n, which holds the columns from `column` on.
+template <int kRows, int kVecs>
+EVASERVE_INLINE void StoreColumns(const LinearTile& args, int row, int n, int column, int first,
+                                  int end, const Accumulators<kRows, kVecs>& acc) {
+  float* y = args.y + row * args.y_stride + column - args.out_begin;
+  const float* bias = args.bias == nullptr ? nullptr : args.bias + column - args.out_begin;
+  if (end - first == kLanes) {
+    const Vec offset = bias == nullptr ? Vec{} : Load(bias);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec sum = bias == nullptr ? acc.at[r][n] : acc.at[r][n] + offset;
+      float* to = y + r * args.y_stride;
+      Store(to, args.accumulate ? Load(to) + sum : sum);
+    }
+    return;
+  }
+  for (int r = 0; r < kRows; ++r) {
+    float* to = y + r * args.y_stride;
+    for (int i = first; i < end; ++i) {
+      const float sum = bias == nullptr ? acc.at[r][n][i] : acc.at[r][n][i] + bias[i];
+      to[i] = args.accumulate ? to[i] + sum : sum;
+    }
+  }
+}
+
 // Columns [begin, begin + kVecs * kLanes) of the block; those of [out_begin, out_end) are kept.
 template <bool kBf16, int kRows, int kVecs>
 EVASERVE_INLINE void LinearColumns(const LinearTile& args, int row, int begin) {
@@ -20,19 +44,11 @@ EVASERVE_INLINE void LinearColumns(const LinearTile& args, int row, int begin) {
   MultiplyPanel<kBf16>(x, args.x_stride * kUnitBytes, weight, kTileColumns * kUnitBytes,
                        args.num_units, acc);
 
-  for (int r = 0; r < kRows; ++r) {
-    float* y = args.y + (row + r) * args.y_stride - args.out_begin;
-    for (int n = 0; n < kVecs; ++n) {
-      const int column = begin + n * kLanes;
-      if (column >= args.out_begin && column + kLanes <= args.out_end) {
-        Store(y + column, args.accumulate ? Load(y + column) + acc.at[r][n] : acc.at[r][n]);
-        continue;
-      }
-      for (int i = 0; i < kLanes; ++i) {
-        if (column + i < args.out_begin || column + i >= args.out_end) continue;
-        y[column + i] = args.accumulate ? y[column + i] + acc.at[r][n][i] : acc.at[r][n][i];
-      }
-    }
+  for (int n = 0; n < kVecs; ++n) {
+    const int column = begin + n * kLanes;
+    const int first = column < args.out_begin ? args.out_begin - column : 0;
+    const int end = args.out_end - column < kLanes ? args.out_end - column : kLanes;
+    if (first < end) StoreColumns<kRows, kVecs>(args, row, n, column, first, end, acc);
   }
 }
 
