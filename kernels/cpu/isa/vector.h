@@ -167,56 +167,20 @@ EVASERVE_INLINE Vec MulAdd(Vec a, Vec b, Vec acc) {
   return kBf16 ? DotPairs(a, b, acc) : Fma(a, b, acc);
 }
 
+// Exchange<kStep, kSet> takes from two operands the lanes whose bit kStep is clear, or is set: the
+// first operand's stay where that bit is clear in the result, the second's go where it is set.
 #if defined(__AVX512BF16__)
 
 EVASERVE_INLINE float ReduceAdd(Vec v) { return _mm512_reduce_add_ps(v); }
 EVASERVE_INLINE float ReduceMax(Vec v) { return _mm512_reduce_max_ps(v); }
 EVASERVE_INLINE bool AnyGreater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
 
-// Of two operands the lanes whose bit kStep is clear, or is set: the first operand's stay where
-// that bit is clear in the result, the second's go where it is set.
 template <int kStep, bool kSet>
 EVASERVE_INLINE Vec Exchange(Vec a, Vec b) {
   const VecInt lane = Iota();
   const VecInt from_second = ((lane & kStep) != 0) & 16;
   const VecInt source = kSet ? lane | kStep : lane & ~kStep;
   return _mm512_permutex2var_ps(a, (__m512i)(source | from_second), b);
-}
-
-template <int kStep>
-EVASERVE_INLINE void ReduceAddStep(Vec (&v)[kLanes]) {
-  for (int i = 0; i < kLanes / 2 / kStep; ++i) {
-    const Vec a = v[2 * i], b = v[2 * i + 1];
-    v[i] = Exchange<kStep, false>(a, b) + Exchange<kStep, true>(a, b);
-  }
-}
-
-// Lane i is the sum of the lanes of v[i].
-EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
-  ReduceAddStep<1>(v);
-  ReduceAddStep<2>(v);
-  ReduceAddStep<4>(v);
-  ReduceAddStep<8>(v);
-  return v[0];
-}
-
-template <int kStep>
-EVASERVE_INLINE void TransposeStep(Vec (&v)[kLanes]) {
-  for (int i = 0; i < kLanes; i += 2 * kStep) {
-    for (int j = i; j < i + kStep; ++j) {
-      const Vec a = v[j], b = v[j + kStep];
-      v[j] = Exchange<kStep, false>(a, b);
-      v[j + kStep] = Exchange<kStep, true>(a, b);
-    }
-  }
-}
-
-// Lane j of v[i] becomes lane i of v[j].
-EVASERVE_INLINE void Transpose(Vec (&v)[kLanes]) {
-  TransposeStep<1>(v);
-  TransposeStep<2>(v);
-  TransposeStep<4>(v);
-  TransposeStep<8>(v);
 }
 
 #else
@@ -243,20 +207,62 @@ EVASERVE_INLINE bool AnyGreater(Vec a, Vec b) {
   for (int i = 0; i < kLanes; ++i) any = any || greater[i] != 0;
   return any;
 }
-EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
-  float lanes[kLanes];
-  for (int i = 0; i < kLanes; ++i) lanes[i] = ReduceAdd(v[i]);
-  return Load(lanes);
-}
-EVASERVE_INLINE void Transpose(Vec (&v)[kLanes]) {
-  Vec rows[kLanes];
-  __builtin_memcpy(rows, v, sizeof rows);
-  for (int i = 0; i < kLanes; ++i) {
-    for (int j = 0; j < kLanes; ++j) v[j][i] = rows[i][j];
-  }
+template <int kStep, bool kSet>
+EVASERVE_INLINE Vec Exchange(Vec a, Vec b) {
+#if defined(__AVX2__)
+  if constexpr (kStep == 1 && !kSet)
+    return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+  if constexpr (kStep == 1 && kSet) return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+  if constexpr (kStep == 2 && !kSet) return __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+  if constexpr (kStep == 2 && kSet)
+    return __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+  if constexpr (kStep == 4 && !kSet) return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+  return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+#else
+  if constexpr (kStep == 1 && !kSet) return __builtin_shufflevector(a, b, 0, 4, 2, 6);
+  if constexpr (kStep == 1 && kSet) return __builtin_shufflevector(a, b, 1, 5, 3, 7);
+  if constexpr (kStep == 2 && !kSet) return __builtin_shufflevector(a, b, 0, 1, 4, 5);
+  return __builtin_shufflevector(a, b, 2, 3, 6, 7);
+#endif
 }
 
 #endif
+
+template <int kStep>
+EVASERVE_INLINE void ReduceAddStep(Vec (&v)[kLanes]) {
+  for (int i = 0; i < kLanes / 2 / kStep; ++i) {
+    const Vec a = v[2 * i], b = v[2 * i + 1];
+    v[i] = Exchange<kStep, false>(a, b) + Exchange<kStep, true>(a, b);
+  }
+}
+
+// Lane i is the sum of the lanes of v[i].
+EVASERVE_INLINE Vec ReduceAddEach(Vec (&v)[kLanes]) {
+  ReduceAddStep<1>(v);
+  ReduceAddStep<2>(v);
+  if constexpr (kLanes > 4) ReduceAddStep<4>(v);
+  if constexpr (kLanes > 8) ReduceAddStep<8>(v);
+  return v[0];
+}
+
+template <int kStep>
+EVASERVE_INLINE void TransposeStep(Vec (&v)[kLanes]) {
+  for (int i = 0; i < kLanes; i += 2 * kStep) {
+    for (int j = i; j < i + kStep; ++j) {
+      const Vec a = v[j], b = v[j + kStep];
+      v[j] = Exchange<kStep, false>(a, b);
+      v[j + kStep] = Exchange<kStep, true>(a, b);
+    }
+  }
+}
+
+// Lane j of v[i] becomes lane i of v[j].
+EVASERVE_INLINE void Transpose(Vec (&v)[kLanes]) {
+  TransposeStep<1>(v);
+  TransposeStep<2>(v);
+  if constexpr (kLanes > 4) TransposeStep<4>(v);
+  if constexpr (kLanes > 8) TransposeStep<8>(v);
+}
 
 // 2^x for x in [-1e30, 127]; zero below the normal numbers. Minimax polynomials on [0, 1]: the
 // relative error is 1e-7 (degree 6) or 1e-4 (degree 3, enough where the result becomes bfloat16).
