@@ -99,6 +99,47 @@ struct SummarizeChunks {
   bool is_bfloat16 = false;
 };
 
+// One head of the tokens of one chunk, see landmarks.h.
+struct LandmarkChunk {
+  const float* k = nullptr;  // of token 0
+  const float* v = nullptr;
+  int64_t stride = 0;               // elements between two tokens
+  const int32_t* tokens = nullptr;  // [num_tokens]
+  int num_tokens = 0;
+  int head_dim = 0;
+  float scale = 0.f;
+};
+
+// One head of some consecutive windows of one item, see window_attend.h.
+struct WindowAttend {
+  const float* q = nullptr;  // of token 0
+  int64_t q_stride = 0;      // elements between two tokens
+  const float* k = nullptr;
+  const float* v = nullptr;
+  int64_t kv_stride = 0;
+  const int32_t* queries = nullptr;  // [num_windows, num_queries]
+  const int32_t* keys = nullptr;     // [num_windows, num_keys]
+  int num_windows = 0;
+  int num_queries = 0;
+  int num_keys = 0;
+  const float* k_bar = nullptr;  // [num_landmarks, head_dim]
+  const float* beta = nullptr;   // the same
+  int num_landmarks = 0;
+  // If positive, a query sees only what is behind it, see causal_eva.h: of the keys, which end with
+  // those of the window, the ones up to its own place; and the landmarks of the chunks before its
+  // own. The one window's first place has the position first_position.
+  int chunk = 0;
+  int first_position = 0;
+  const float* bias = nullptr;  // [num_queries, num_keys]; may be null
+  float scale = 0.f;
+  int head_dim = 0;
+  bool is_bfloat16 = false;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  float* lse = nullptr;  // may be null
+  int64_t lse_stride = 0;
+};
+
 struct CpuKernels {
   const char* name = nullptr;
   // Rows that share one pass over the slots, for the caller to split work by.
@@ -110,6 +151,12 @@ struct CpuKernels {
   void (*store)(const StoreRows& args);
   size_t (*summarize_scratch_bytes)(const SummarizeChunks& args);
   void (*summarize)(const SummarizeChunks& args, void* scratch);
+  // sum = factor * the sum of the chunk's rows of `rows`, which lie as k and v.
+  void (*landmark_sum)(const LandmarkChunk& args, const float* rows, float factor, float* sum);
+  // beta of landmarks.h; weights is scratch for num_tokens floats, rounded up to 16.
+  void (*landmark_value)(const LandmarkChunk& args, const float* mu, float* weights, float* beta);
+  size_t (*window_attend_scratch_bytes)(const WindowAttend& args);
+  void (*window_attend)(const WindowAttend& args, void* scratch);
   void (*rms_norm)(const float* x, const float* weight, float* y, int size, float eps);
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int size,
                      float eps);

@@ -5,9 +5,11 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/isa/attend_rows.h"
 #include "kernels/cpu/isa/elementwise.h"
+#include "kernels/cpu/isa/landmark_chunk.h"
 #include "kernels/cpu/isa/linear_tile.h"
 #include "kernels/cpu/isa/slots.h"
 #include "kernels/cpu/isa/summarize_chunk.h"
+#include "kernels/cpu/isa/window_attend.h"
 
 namespace evaserve {
 namespace {
@@ -23,6 +25,10 @@ constexpr CpuKernels MakeKernels(const char* name) {
   kernels.store = StoreTokens;
   kernels.summarize_scratch_bytes = SummarizeScratchBytes;
   kernels.summarize = Summarize;
+  kernels.landmark_sum = SumLandmark;
+  kernels.landmark_value = LandmarkValue;
+  kernels.window_attend_scratch_bytes = WindowAttendScratchBytes;
+  kernels.window_attend = AttendWindows;
   kernels.rms_norm = RmsNorm;
   kernels.layer_norm = LayerNorm;
   kernels.swiglu = SwiGlu;
