@@ -49,6 +49,8 @@ class GoldenFile {
 
   const nlohmann::json& cases() const { return info_.at("cases"); }
 
+  bool Has(const std::string& key) const { return header_.contains(key); }
+
   GoldenTensor Get(const std::string& key) const {
     const nlohmann::json& entry = header_.at(key);
     const std::string dtype = entry.at("dtype");
