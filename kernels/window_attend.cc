@@ -65,8 +65,9 @@ absl::Status ValidateWindows(const WindowAttendParams& p) {
     const Regions& regions = *item.regions;
     const Regions& first = *p.items[0].regions;
     // Otherwise a query could see nothing.
-    if (regions.num_chunks < 1) {
-      return absl::InvalidArgumentError("num_chunks is 0, must be at least 1");
+    if (regions.num_chunks == 0 && std::ranges::count(regions.keys, -1) > 0) {
+      return absl::InvalidArgumentError(
+          "num_chunks is 0, must be at least 1 where a window has places outside of the tokens");
     }
     if (p.bias != nullptr && (regions.window_queries != first.window_queries ||
                               regions.window_keys != first.window_keys)) {

@@ -140,6 +140,18 @@ struct WindowAttend {
   int64_t lse_stride = 0;
 };
 
+// One row of a map, see depthwise_conv.h.
+struct DepthwiseRow {
+  const float* above = nullptr;  // the row before, null at the edge; all [width, channels]
+  const float* row = nullptr;
+  const float* below = nullptr;   // the row after, null at the edge
+  const float* weight = nullptr;  // [3, 3, channels]
+  const float* bias = nullptr;    // [channels]
+  float* y = nullptr;
+  int width = 0;
+  int channels = 0;
+};
+
 struct CpuKernels {
   const char* name = nullptr;
   // Rows that share one pass over the slots, for the caller to split work by.
@@ -157,6 +169,7 @@ struct CpuKernels {
   void (*landmark_value)(const LandmarkChunk& args, const float* mu, float* weights, float* beta);
   size_t (*window_attend_scratch_bytes)(const WindowAttend& args);
   void (*window_attend)(const WindowAttend& args, void* scratch);
+  void (*depthwise_row)(const DepthwiseRow& args);
   void (*rms_norm)(const float* x, const float* weight, float* y, int size, float eps);
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int size,
                      float eps);

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/isa/attend_rows.h"
+#include "kernels/cpu/isa/depthwise_row.h"
 #include "kernels/cpu/isa/elementwise.h"
 #include "kernels/cpu/isa/landmark_chunk.h"
 #include "kernels/cpu/isa/linear_tile.h"
@@ -29,6 +30,7 @@ constexpr CpuKernels MakeKernels(const char* name) {
   kernels.landmark_value = LandmarkValue;
   kernels.window_attend_scratch_bytes = WindowAttendScratchBytes;
   kernels.window_attend = AttendWindows;
+  kernels.depthwise_row = ConvolveRow;
   kernels.rms_norm = RmsNorm;
   kernels.layer_norm = LayerNorm;
   kernels.swiglu = SwiGlu;
