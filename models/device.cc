@@ -31,4 +31,10 @@ std::string Name(const Device& device) {
   return absl::StrCat("cuda:", device.index);
 }
 
+absl::Status RequireCpu(const Device& device) {
+  if (device.kind != Device::Kind::kCuda) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("device is ", Name(device), "; this model runs on the CPU only: auto, cpu"));
+}
+
 }  // namespace evaserve

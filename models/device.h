@@ -24,4 +24,7 @@ absl::StatusOr<Device> ParseDevice(std::string_view text);
 // What ParseDevice() reads.
 std::string Name(const Device& device);
 
+// Unimplemented if a model that knows the CPU alone is told to run on something else.
+absl::Status RequireCpu(const Device& device);
+
 }  // namespace evaserve

@@ -1,8 +1,10 @@
 #include "models/testing/golden.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 
 #include "models/io/json_file.h"
 
@@ -62,6 +64,17 @@ std::span<const float> GoldenFloats(const Safetensors& file, const std::string& 
 
 std::span<const int32_t> GoldenInts(const Safetensors& file, const std::string& name) {
   return Values<int32_t>(file, name, "I32");
+}
+
+double MaxError(std::span<const float> actual, std::span<const float> expected) {
+  if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double error = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const double difference = std::abs(double{actual[i]} - expected[i]);
+    if (std::isnan(difference)) return std::numeric_limits<double>::infinity();
+    error = std::max(error, difference);
+  }
+  return error;
 }
 
 }  // namespace evaserve

@@ -29,6 +29,9 @@ std::vector<GoldenModel> GoldenModels(const std::string& model_type);
 
 // The tensor `name`, which is there and of this type; aborts otherwise.
 std::span<const float> GoldenFloats(const Safetensors& file, const std::string& name);
+// The largest difference, infinite if the sizes differ or something is NaN.
+double MaxError(std::span<const float> actual, std::span<const float> expected);
+
 std::span<const int32_t> GoldenInts(const Safetensors& file, const std::string& name);
 
 }  // namespace evaserve

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "kernels/linear.h"
+#include "models/io/checkpoint.h"
+
+namespace evaserve {
+
+// Reads a checkpoint's tensors one after another and keeps the first error, like JsonFields.
+//
+// An error is an InvalidArgument that names the file and the tensor: one that is missing, has
+// another shape than asked for, or a type other than F32, BF16 and F16. After an error all results
+// are empty.
+class TensorReader {
+ public:
+  explicit TensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  const absl::Status& status() const { return status_; }
+  int64_t num_parameters() const { return num_parameters_; }  // of all that was read
+  int64_t vector_bytes() const { return vector_bytes_; }      // that Vector() has returned
+
+  bool Has(const std::string& name) const;
+
+  // As float32, whatever its type.
+  std::vector<float> Vector(const std::string& name, const std::vector<int64_t>& shape);
+
+  // As it lies in the checkpoint: all dimensions but the first are in_features.
+  WeightView View(const std::string& name, const std::vector<int64_t>& shape);
+
+ private:
+  void Fail(const std::filesystem::path& file, const std::string& name, const std::string& problem);
+
+  const Checkpoint& checkpoint_;
+  absl::Status status_;
+  int64_t num_parameters_ = 0;
+  int64_t vector_bytes_ = 0;
+};
+
+}  // namespace evaserve
