@@ -2,6 +2,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "models/eva_pvt/eva_pvt_model.h"
+#include "models/eva_vit/eva_vit_model.h"
 #include "models/evabyte/evabyte_model.h"
 #include "models/identity/identity_model.h"
 #include "models/io/json_file.h"
@@ -26,6 +28,16 @@ constexpr Architecture kArchitectures[] = {
      [](const std::filesystem::path& directory, const nlohmann::json& config,
         const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
        return LoadEvaByteModel(directory, config, options, pool);
+     }},
+    {"eva_pvt_v2",
+     [](const std::filesystem::path& directory, const nlohmann::json& config,
+        const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
+       return LoadEvaPvtModel(directory, config, options, pool);
+     }},
+    {"eva_vit",
+     [](const std::filesystem::path& directory, const nlohmann::json& config,
+        const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
+       return LoadEvaVitModel(directory, config, options, pool);
      }},
     {"identity",
      [](const std::filesystem::path& directory, const nlohmann::json& config, const LoadOptions&,

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/landmarks.h"
+#include "kernels/regions.h"
+#include "models/eva/layers.h"
+#include "models/float_buffer.h"
+#include "nlohmann/json.hpp"
+
+namespace evaserve {
+
+// The published code's adaptive_proj: how the mean of a chunk becomes its landmark's key and query.
+enum class AdaptiveProj { kDefault, kNoNorm, kNone };
+
+// "attn" of a config.json.
+struct EvaAttentionConfig {
+  int window = 0;
+  int num_landmarks = 0;
+  bool overlap = false;
+  bool is_2d = false;
+  bool has_map_bias = false;  // use_rpe
+  bool has_t5_bias = false;   // use_t5_rpe
+  AdaptiveProj proj = AdaptiveProj::kDefault;
+
+  RegionShape RegionsOf(int height, int width) const;
+};
+
+// InvalidArgument, naming `where` and the key, for a value that is missing, malformed or not
+// supported.
+absl::StatusOr<EvaAttentionConfig> ReadEvaAttentionConfig(const nlohmann::json& attn,
+                                                          const std::string& where);
+
+// The learned map of a chunk's mean: none of its parts, or a linear layer with or without a norm.
+struct AdaptiveLayer {
+  std::vector<PackedWeight> weight;  // one, or none
+  std::vector<float> bias;
+  NormLayer norm;
+
+  AdaptiveMap map() const;
+};
+
+// The paper's non-causal EVA attention with its projections.
+struct EvaAttention {
+  int num_heads = 0;
+  int head_dim = 0;
+  LinearLayer qkv, proj;
+  AdaptiveLayer map_q, map_k;
+  std::vector<float> bias;  // [num_heads, window places, key places], empty for none
+
+  int size() const { return num_heads * head_dim; }
+  float scale() const;  // of the logits
+};
+
+// `prefix` as in "blocks.0.attn.". Errors are the reader's, but for a T5 or map bias that does not
+// fit: InvalidArgument.
+absl::StatusOr<EvaAttention> ReadEvaAttention(TensorReader& reader, const std::string& prefix,
+                                              const EvaAttentionConfig& config, int num_heads,
+                                              int size, DType dtype, bool has_qkv_bias);
+
+// Likewise without landmarks: softmax over the keys of a window.
+EvaAttention ReadSoftmaxAttention(TensorReader& reader, const std::string& prefix, int num_heads,
+                                  int size, DType dtype, bool has_qkv_bias);
+
+// Scratch of a pass; one serves all layers.
+struct AttentionBuffers {
+  FloatBuffer qkv, out, k_bar, beta;
+};
+
+// residual += attention(x), for the tokens of `items`, in rows of attention.size() floats.
+absl::Status AddAttention(const EvaAttention& attention, std::span<const RegionItem> items,
+                          const float* x, int rows, float* residual, AttentionBuffers& buffers,
+                          WorkerPool& workers);
+
+int64_t Bytes(const EvaAttention& attention);
+
+}  // namespace evaserve

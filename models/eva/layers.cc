@@ -1,0 +1,115 @@
+#include "models/eva/layers.h"
+
+#include <algorithm>
+
+#include "kernels/elementwise.h"
+#include "models/row_blocks.h"
+
+namespace evaserve {
+
+DType ReadComputeType(JsonFields& fields, std::optional<DType> wanted) {
+  const std::optional<DType> declared = DTypeFromName(fields.String("torch_dtype", "float32"));
+  const std::optional<DType> type = wanted ? wanted : declared;
+  if (type == DType::kFloat32 || type == DType::kBFloat16) return *type;
+  fields.Fail("torch_dtype", "\"float32\" or \"bfloat16\", here or as an option");
+  return DType::kFloat32;
+}
+
+LinearLayer ReadLinear(TensorReader& reader, const std::string& prefix,
+                       const std::vector<int64_t>& shape, DType dtype, bool has_bias) {
+  LinearLayer layer;
+  const WeightView weight = reader.View(prefix + "weight", shape);
+  if (has_bias) layer.bias = reader.Vector(prefix + "bias", {shape.front()});
+  if (reader.status().ok()) layer.weight = PackedWeight::Pack({&weight, 1}, dtype);
+  return layer;
+}
+
+NormLayer ReadNorm(TensorReader& reader, const std::string& prefix, int size, float eps) {
+  return {.weight = reader.Vector(prefix + "weight", {size}),
+          .bias = reader.Vector(prefix + "bias", {size}),
+          .eps = eps};
+}
+
+void Apply(const LinearLayer& layer, const float* x, int rows, float* y, WorkerPool& workers,
+           bool accumulate) {
+  LinearCpu({.weight = &layer.weight,
+             .x = x,
+             .x_stride = layer.weight.in_features(),
+             .y = y,
+             .y_stride = layer.out_features(),
+             .rows = rows,
+             .accumulate = accumulate,
+             .bias = layer.bias.empty() ? nullptr : layer.bias.data()},
+            workers);
+}
+
+void Apply(const NormLayer& layer, const float* x, int rows, float* y, WorkerPool& workers) {
+  const int size = static_cast<int>(layer.weight.size());
+  LayerNormCpu({.x = x,
+                .x_stride = size,
+                .weight = layer.weight.data(),
+                .bias = layer.bias.data(),
+                .y = y,
+                .y_stride = size,
+                .rows = rows,
+                .size = size,
+                .eps = layer.eps},
+               workers);
+}
+
+void MeanOfRows(const float* x, int groups, int count, int size, float* y) {
+  const float scale = 1.f / static_cast<float>(count);
+  for (int group = 0; group < groups; ++group, y += size) {
+    std::fill_n(y, size, 0.f);
+    for (int row = 0; row < count; ++row, x += size) {
+      for (int i = 0; i < size; ++i) y[i] += x[i] * scale;
+    }
+  }
+}
+
+int64_t Bytes(const LinearLayer& layer) {
+  return layer.weight.bytes() + static_cast<int64_t>(layer.bias.size() * sizeof(float));
+}
+
+int64_t Bytes(const NormLayer& layer) {
+  return static_cast<int64_t>((layer.weight.size() + layer.bias.size()) * sizeof(float));
+}
+
+void AddMlp(const Mlp& mlp, const float* x, int rows, float* hidden, float* residual,
+            WorkerPool& workers) {
+  const int64_t width = mlp.hidden_size(), in = mlp.fc1.weight.in_features();
+  const int block = RowsPerBlock(width, rows);
+  for (int begin = 0; begin < rows; begin += block) {
+    const int count = std::min(block, rows - begin);
+    Apply(mlp.fc1, x + begin * in, count, hidden, workers);
+    const float* activated = hidden;
+    if (mlp.is_gated) {
+      float* packed = hidden + block * width;
+      GeGluCpu({.x = hidden,
+                .x_stride = width,
+                .y = packed,
+                .y_stride = width / 2,
+                .rows = count,
+                .size = static_cast<int>(width / 2)},
+               workers);
+      activated = packed;
+    } else {
+      GeluCpu({.x = hidden,
+               .x_stride = width,
+               .y = hidden,
+               .y_stride = width,
+               .rows = count,
+               .size = static_cast<int>(width)},
+              workers);
+    }
+    Apply(mlp.fc2, activated, count, residual + begin * mlp.fc2.out_features(), workers,
+          /*accumulate=*/true);
+  }
+}
+
+int64_t MlpScratch(const Mlp& mlp, int rows) {
+  const int64_t width = mlp.hidden_size() + (mlp.is_gated ? mlp.hidden_size() / 2 : 0);
+  return RowsPerBlock(mlp.hidden_size(), rows) * width;
+}
+
+}  // namespace evaserve

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/linear.h"
+#include "kernels/worker_pool.h"
+#include "models/io/json_fields.h"
+#include "models/io/tensor_reader.h"
+
+namespace evaserve {
+
+// The type that matrices are kept and multiplied in: `wanted`, or else what "torch_dtype" says,
+// float32 if it is absent. An error of `fields` for one that is not float32 or bfloat16.
+DType ReadComputeType(JsonFields& fields, std::optional<DType> wanted);
+
+// y = x W^T + b
+struct LinearLayer {
+  PackedWeight weight;
+  std::vector<float> bias;  // [out_features], empty for none
+
+  int64_t out_features() const { return weight.out_features(); }
+};
+
+struct NormLayer {
+  std::vector<float> weight, bias;  // [size]
+  float eps = 1e-5f;
+};
+
+// Reads `prefix`weight, of `shape` or [out, in], and `prefix`bias, and packs the weight in `dtype`.
+LinearLayer ReadLinear(TensorReader& reader, const std::string& prefix,
+                       const std::vector<int64_t>& shape, DType dtype, bool has_bias = true);
+
+NormLayer ReadNorm(TensorReader& reader, const std::string& prefix, int size, float eps);
+
+// Rows of a layer, contiguous. `accumulate`: y += instead of y =, as for a residual.
+void Apply(const LinearLayer& layer, const float* x, int rows, float* y, WorkerPool& workers,
+           bool accumulate = false);
+void Apply(const NormLayer& layer, const float* x, int rows, float* y, WorkerPool& workers);
+
+// The mean of each group of `count` rows: from x [groups, count, size] to y [groups, size].
+void MeanOfRows(const float* x, int groups, int count, int size, float* y);
+
+int64_t Bytes(const LinearLayer& layer);
+int64_t Bytes(const NormLayer& layer);
+
+// fc1, GELU, fc2 as transformers have it.
+struct Mlp {
+  LinearLayer fc1, fc2;
+  bool is_gated = false;  // fc1 gives [gate | up], and gelu(gate) * up goes on
+
+  int64_t hidden_size() const { return fc1.out_features(); }
+};
+
+// residual += mlp(x) for contiguous rows; `hidden` is scratch of MlpScratch() floats.
+void AddMlp(const Mlp& mlp, const float* x, int rows, float* hidden, float* residual,
+            WorkerPool& workers);
+int64_t MlpScratch(const Mlp& mlp, int rows);
+
+}  // namespace evaserve

@@ -1,0 +1,99 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "kernels/serial_worker_pool.h"
+#include "models/eva_vit/config.h"
+#include "models/eva_vit/eva_vit_model.h"
+#include "models/testing/status_matchers.h"
+#include "models/testing/temp_dir.h"
+
+namespace evaserve {
+namespace {
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+nlohmann::json GoodConfig() {
+  return nlohmann::json::parse(R"({
+      "model_type": "eva_vit", "input_size": 32, "patch_size": 4, "in_chans": 3, "embed_dim": 32,
+      "num_heads": 2, "depth": 1, "mlp_ratio": 4, "num_classes": 3,
+      "attn": {"window_size": 4, "num_landmarks": 4, "attn_2d": true, "use_rpe": true}})");
+}
+
+absl::StatusOr<EvaVitConfig> Read(const nlohmann::json& json, std::optional<DType> dtype = {}) {
+  return ReadEvaVitConfig("dir/config.json", json, dtype);
+}
+
+TEST(EvaVitConfigTest, ReadsTheKeysOfThePublishedCode) {
+  const auto config = Read(GoodConfig());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->side(), 8);
+  EXPECT_EQ(config->mlp_size, 128);
+  EXPECT_TRUE(config->attention.has_map_bias);
+  EXPECT_EQ(config->dtype, DType::kFloat32);
+}
+
+TEST(EvaVitConfigTest, TheOptionCountsBeforeTheFile) {
+  nlohmann::json json = GoodConfig();
+  json["torch_dtype"] = "float16";
+  EXPECT_THAT(Read(json).status(), IsError(kInvalid, "\"torch_dtype\" is \"float16\""));
+  EXPECT_EQ(Read(json, DType::kBFloat16)->dtype, DType::kBFloat16);
+  EXPECT_THAT(Read(GoodConfig(), DType::kFloat16).status(), IsError(kInvalid, "torch_dtype"));
+}
+
+struct BadConfig {
+  const char* name;
+  std::function<void(nlohmann::json& json)> change;
+  const char* message;
+};
+
+class BadEvaVitConfigTest : public ::testing::TestWithParam<BadConfig> {};
+
+TEST_P(BadEvaVitConfigTest, IsRefusedByFileAndKey) {
+  nlohmann::json json = GoodConfig();
+  GetParam().change(json);
+  EXPECT_THAT(Read(json).status(), IsError(kInvalid, "dir/config.json", GetParam().message));
+}
+
+using J = nlohmann::json;
+INSTANTIATE_TEST_SUITE_P(
+    All, BadEvaVitConfigTest,
+    ::testing::Values(
+        BadConfig{"NoSize", [](J& j) { j.erase("input_size"); }, "\"input_size\" is missing"},
+        BadConfig{"Patch", [](J& j) { j["patch_size"] = 5; }, "a multiple of patch_size, 5"},
+        BadConfig{"Heads", [](J& j) { j["num_heads"] = 3; }, "a multiple of num_heads, 3"},
+        BadConfig{"HeadDim", [](J& j) { j["num_heads"] = 16; }, "attn: head_dim"},
+        BadConfig{"Colours", [](J& j) { j["in_chans"] = 1; }, "\"in_chans\" is 1"},
+        BadConfig{"Activation", [](J& j) { j["hidden_act"] = "relu"; }, "\"hidden_act\""},
+        BadConfig{"NoAttention", [](J& j) { j.erase("attn"); }, "\"attn\" is missing"},
+        BadConfig{"AttentionList", [](J& j) { j["attn"] = {1}; }, "attn is [1]"},
+        BadConfig{"Window", [](J& j) { j["attn"]["window_size"] = 3; }, "attn: "},
+        BadConfig{"Landmarks", [](J& j) { j["attn"]["num_landmarks"] = 65; }, "attn: "},
+        BadConfig{"Sequence", [](J& j) { j["attn"]["attn_2d"] = false; }, "attn_2d is false"},
+        BadConfig{"Proj", [](J& j) { j["attn"]["adaptive_proj"] = "qk"; }, "\"adaptive_proj\""},
+        BadConfig{"TwoBiases", [](J& j) { j["attn"]["use_t5_rpe"] = true; }, "\"use_t5_rpe\""},
+        BadConfig{"Labels",
+                  [](J& j) {
+                    j["id2label"] = {{"0", "a"}};
+                  },
+                  "\"id2label\""}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(LoadEvaVitModelTest, SaysWhatIsMissing) {
+  SerialWorkerPool workers;
+  TempDir directory;
+  EXPECT_THAT(LoadEvaVitModel(directory.path(), GoodConfig(), {}, workers).status(),
+              IsError(absl::StatusCode::kNotFound, "model.safetensors"));
+}
+
+TEST(LoadEvaVitModelTest, RunsOnTheCpuAlone) {
+  SerialWorkerPool workers;
+  LoadOptions options;
+  options.device.kind = Device::Kind::kCuda;
+  EXPECT_THAT(LoadEvaVitModel("dir", GoodConfig(), options, workers).status(),
+              IsError(absl::StatusCode::kUnimplemented, "the CPU only"));
+}
+
+}  // namespace
+}  // namespace evaserve

@@ -1,0 +1,85 @@
+#include "models/vision/image_decoder.h"
+
+#include <png.h>
+#include <turbojpeg.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace evaserve {
+namespace {
+
+constexpr std::string_view kPngBegin = "\x89PNG\r\n\x1a\n";
+constexpr std::string_view kJpegBegin = "\xff\xd8\xff";
+constexpr int kRgb = 3;
+constexpr int kRgba = 4;
+
+absl::Status Damaged(const char* format, const char* why) {
+  return absl::InvalidArgumentError(absl::StrCat("not a readable ", format, ": ", why));
+}
+
+absl::Status CheckSize(int64_t width, int64_t height) {
+  if (width > 0 && height > 0 && width * height <= kMaxImagePixels) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("got ", width, "x", height, " pixels, allowed are ", kMaxImagePixels));
+}
+
+absl::StatusOr<Image> DecodeJpeg(std::string_view file) {
+  const std::unique_ptr<void, int (*)(tjhandle)> decoder(tjInitDecompress(), tjDestroy);
+  if (decoder == nullptr) return absl::ResourceExhaustedError("no memory for an image decoder");
+  const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
+  Image image;
+  int subsampling = 0;
+  int color_space = 0;
+  if (tjDecompressHeader3(decoder.get(), bytes, file.size(), &image.width, &image.height,
+                          &subsampling, &color_space) != 0 ||
+      image.width <= 0) {
+    return Damaged("JPEG", tjGetErrorStr2(decoder.get()));
+  }
+  if (color_space == TJCS_CMYK || color_space == TJCS_YCCK) {
+    return Damaged("JPEG", "its colours are CMYK, allowed are RGB and grey");
+  }
+  if (absl::Status status = CheckSize(image.width, image.height); !status.ok()) return status;
+  image.rgb.resize(size_t(image.width) * image.height * kRgb);
+  // A cut file is only a warning to the library, which makes the rest grey.
+  if (tjDecompress2(decoder.get(), bytes, file.size(), image.rgb.data(), image.width, /*pitch=*/0,
+                    image.height, TJPF_RGB, TJFLAG_STOPONWARNING | TJFLAG_ACCURATEDCT) != 0) {
+    return Damaged("JPEG", tjGetErrorStr2(decoder.get()));
+  }
+  return image;
+}
+
+absl::StatusOr<Image> DecodePng(std::string_view file) {
+  png_image png{};
+  png.version = PNG_IMAGE_VERSION;
+  const std::unique_ptr<png_image, void (*)(png_image*)> closing(&png, png_image_free);
+  if (png_image_begin_read_from_memory(&png, file.data(), file.size()) == 0) {
+    return Damaged("PNG", png.message);
+  }
+  if (absl::Status status = CheckSize(png.width, png.height); !status.ok()) return status;
+  png.format = PNG_FORMAT_RGBA;  // as RGB the library would mix a background in
+  png.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
+  std::vector<uint8_t> rgba(PNG_IMAGE_SIZE(png));
+  if (png_image_finish_read(&png, nullptr, rgba.data(), 0, nullptr) == 0) {
+    return Damaged("PNG", png.message);
+  }
+  Image image{.width = static_cast<int>(png.width), .height = static_cast<int>(png.height)};
+  image.rgb.reserve(rgba.size() / kRgba * kRgb);
+  for (size_t i = 0; i < rgba.size(); i += kRgba) {
+    image.rgb.insert(image.rgb.end(), &rgba[i], &rgba[i] + kRgb);
+  }
+  return image;
+}
+
+}  // namespace
+
+absl::StatusOr<Image> DecodeImage(std::string_view file) {
+  if (file.starts_with(kJpegBegin)) return DecodeJpeg(file);
+  if (file.starts_with(kPngBegin)) return DecodePng(file);
+  return absl::InvalidArgumentError(
+      absl::StrCat("got ", file.size(), " bytes that are neither a JPEG nor a PNG file"));
+}
+
+}  // namespace evaserve

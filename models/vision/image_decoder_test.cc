@@ -1,0 +1,128 @@
+#include "models/vision/image_decoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <turbojpeg.h>
+
+#include <memory>
+
+#include "absl/strings/escaping.h"
+#include "models/testing/status_matchers.h"
+#include "models/vision/testing/pattern.h"
+
+namespace evaserve {
+namespace {
+
+using ::testing::Each;
+using ::testing::ElementsAre;
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+// PNG files of 3x2 pixels that Pillow wrote, in hexadecimal, and the colours it reads from them.
+constexpr char kRgbPng[] =
+    "89504e470d0a1a0a0000000d49484452000000030000000208020000001216f14d0000001d49444154789c63"
+    "b0896bdcc21377ac8f8525fdd1ebc7a7eeb9b3f9030054df08f10454e57f0000000049454e44ae426082";
+constexpr char kGreyPng[] =
+    "89504e470d0a1a0a0000000d4948445200000003000000020800000000b81f39c60000001049444154789c63"
+    "8cf8e0cec21da502000a84021e4896ad4a0000000049454e44ae426082";
+constexpr char kGreyPixels[] = "5858584848488f8f8f636363b2b2b2d6d6d6";
+constexpr char kAlphaPng[] =
+    "89504e470d0a1a0a0000000d49484452000000030000000208060000009d74661a0000002349444154789c63"
+    "b0896b14dcc2132778ac8f459025fdd16b86c7a7ee31b8b3f9330000766d0924e2cf951e0000000049454e44"
+    "ae426082";
+constexpr char kPalettePng[] =
+    "89504e470d0a1a0a0000000d4948445200000003000000020203000000e01a8e890000000c504c5445c9d948"
+    "c68e043c5e81ac2665f7a258910000000c49444154789c63d8c2c40300023000c324b219a90000000049454e"
+    "44ae426082";
+constexpr char kPalettePixels[] = "3c5e81ac2665c68e04ac2665c9d948c9d948";
+// Of 3x1 pixels of 16 bits: 0, 65535, 32768.
+constexpr char k16BitPng[] =
+    "89504e470d0a1a0a0000000d49484452000000030000000110000000006e1b972b0000000f49444154789c63"
+    "6060f8ffbf8101000800027f64b73d8e0000000049454e44ae426082";
+
+std::string HexOf(const Image& image) {
+  return absl::BytesToHexString(
+      {reinterpret_cast<const char*>(image.rgb.data()), image.rgb.size()});
+}
+
+Image DecodeHex(const char* hex) {
+  const auto image = DecodeImage(absl::HexStringToBytes(hex));
+  EXPECT_TRUE(image.ok()) << image.status();
+  return image.value_or(Image());
+}
+
+std::string Jpeg(const Image& image, int format) {
+  const std::unique_ptr<void, int (*)(tjhandle)> encoder(tjInitCompress(), tjDestroy);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  EXPECT_EQ(tjCompress2(encoder.get(), image.rgb.data(), image.width, 0, image.height, format,
+                        &bytes, &size, format == TJPF_GRAY ? TJSAMP_GRAY : TJSAMP_444, 95, 0),
+            0);
+  std::string file(reinterpret_cast<char*>(bytes), size);
+  tjFree(bytes);
+  return file;
+}
+
+TEST(DecodeImageTest, ReadsPngsOfEveryKind) {
+  EXPECT_EQ(DecodeHex(kRgbPng).rgb, Pattern(3, 2).rgb);
+  EXPECT_EQ(HexOf(DecodeHex(kGreyPng)), kGreyPixels);
+  EXPECT_EQ(HexOf(DecodeHex(kPalettePng)), kPalettePixels);
+  EXPECT_THAT(DecodeHex(k16BitPng).rgb, ElementsAre(0, 0, 0, 255, 255, 255, 128, 128, 128));
+}
+
+TEST(DecodeImageTest, DropsTheAlphaChannelAsItIs) {
+  EXPECT_EQ(DecodeHex(kAlphaPng).rgb, Pattern(3, 2).rgb);
+}
+
+TEST(DecodeImageTest, ReadsJpegs) {
+  Image image{24, 16};
+  for (int i = 0; i < image.width * image.height; ++i) {
+    image.rgb.insert(image.rgb.end(), {200, 100, 50});
+  }
+  const auto decoded = DecodeImage(Jpeg(image, TJPF_RGB));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->width, 24);
+  EXPECT_EQ(decoded->height, 16);
+  for (size_t i = 0; i < image.rgb.size(); ++i) EXPECT_NEAR(decoded->rgb[i], image.rgb[i], 2) << i;
+}
+
+TEST(DecodeImageTest, MakesGreyJpegsGrey) {
+  const auto decoded = DecodeImage(Jpeg({8, 8, std::vector<uint8_t>(64, 77)}, TJPF_GRAY));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->rgb.size(), 8u * 8 * 3);
+  EXPECT_THAT(decoded->rgb, Each(77));
+}
+
+TEST(DecodeImageTest, RefusesWhatIsNoImage) {
+  for (const std::string& file : {std::string(), std::string("GIF89a"), std::string(1000, '\0')}) {
+    EXPECT_THAT(DecodeImage(file).status(), IsError(kInvalid, "neither a JPEG nor a PNG")) << file;
+  }
+}
+
+TEST(DecodeImageTest, RefusesFilesThatAreCutAnywhere) {
+  const std::string png = absl::HexStringToBytes(kRgbPng);
+  // The last chunk, after which nothing comes, has 12 bytes.
+  for (size_t size = 8; size < png.size() - 12; ++size) {
+    EXPECT_THAT(DecodeImage(png.substr(0, size)).status(), IsError(kInvalid, "PNG")) << size;
+  }
+  const std::string jpeg = Jpeg(Pattern(24, 16), TJPF_RGB);
+  for (size_t size = 3; size < jpeg.size() - 2; ++size) {
+    EXPECT_THAT(DecodeImage(jpeg.substr(0, size)).status(), IsError(kInvalid, "JPEG")) << size;
+  }
+}
+
+TEST(DecodeImageTest, RefusesCmyk) {
+  const std::string file = Jpeg({8, 8, std::vector<uint8_t>(256, 77)}, TJPF_CMYK);
+  EXPECT_THAT(DecodeImage(file).status(), IsError(kInvalid, "CMYK"));
+}
+
+// A header alone may ask for gigabytes.
+TEST(DecodeImageTest, RefusesSizesBeyondTheLimit) {
+  std::string png = absl::HexStringToBytes(kRgbPng);
+  constexpr size_t kWidth = 16, kHeaderCrc = 29;
+  png.replace(kWidth, 8, std::string("\0\0\xff\xff\0\0\xff\xff", 8));
+  png.replace(kHeaderCrc, 4, absl::HexStringToBytes("39674e07"));
+  EXPECT_THAT(DecodeImage(png).status(), IsError(kInvalid, "65535x65535 pixels, allowed are"));
+}
+
+}  // namespace
+}  // namespace evaserve

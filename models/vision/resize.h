@@ -1,0 +1,18 @@
+#pragma once
+
+#include "models/vision/image.h"
+
+namespace evaserve {
+
+// By the numbers that Pillow and Hugging Face give them.
+enum class Resample { kNearest = 0, kBilinear = 2, kBicubic = 3 };
+
+// Scales an image to `width` x `height`, both at least 1. Where it becomes smaller the filter is
+// stretched, so that every pixel counts (antialiasing). Rounds as Pillow's Image.resize() does,
+// after the rows and after the columns, so that models see what they saw in training.
+Image Resize(const Image& image, int width, int height, Resample resample);
+
+// The middle of an image, filled up with black where it is smaller.
+Image CenterCrop(const Image& image, int width, int height);
+
+}  // namespace evaserve

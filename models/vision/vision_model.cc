@@ -1,0 +1,207 @@
+#include "models/vision/vision_model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "models/float_buffer.h"
+
+namespace evaserve {
+namespace {
+
+constexpr int kChannels = 3;
+constexpr int kPixelValues = 0, kImage = 1;  // inputs
+// Tokens that go through the layers together: enough for the kernels, and activations that do not
+// grow with the batch.
+constexpr int kTokensPerPass = 6272;
+
+std::vector<std::string_view> Elements(const InputTensor& tensor) {
+  std::vector<std::string_view> elements;
+  for (size_t at = 0; at < tensor.data.size();) {
+    uint32_t length;
+    std::memcpy(&length, tensor.data.data() + at, sizeof(length));
+    elements.push_back(tensor.data.substr(at + sizeof(length), length));
+    at += sizeof(length) + length;
+  }
+  return elements;
+}
+
+class VisionModel final : public TensorModel {
+ public:
+  VisionModel(VisionModelParts parts, WorkerPool& workers);
+
+  const TensorModelInfo& info() const override { return parts_.info; }
+  absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
+
+ private:
+  absl::Status CopyPixels(const Inputs& inputs, float* pixels);
+  absl::Status DecodeImages(const InputTensor& images, float* pixels);
+  absl::Status RunPasses(const float* pixels, int batch, float* features, float* logits);
+
+  int64_t pixels_per_image() const {
+    return int64_t{kChannels} * parts_.network->image_size() * parts_.network->image_size();
+  }
+
+  VisionModelParts parts_;
+  WorkerPool& workers_;
+  FloatBuffer pixels_, features_, logits_;
+};
+
+VisionModel::VisionModel(VisionModelParts parts, WorkerPool& workers)
+    : parts_(std::move(parts)), workers_(workers) {
+  const int64_t size = parts_.network->image_size();
+  parts_.info.inputs = {
+      {.name = "pixel_values",
+       .type = TensorType::kFp32,
+       .shape = {-1, kChannels, size, size},
+       .is_optional = true},
+      {.name = "image", .type = TensorType::kBytes, .shape = {-1}, .is_optional = true}};
+  parts_.info.outputs = {{.name = "logits",
+                          .type = TensorType::kFp32,
+                          .shape = {-1, parts_.head.out_features()},
+                          .labels = parts_.labels},
+                         {.name = "embedding",
+                          .type = TensorType::kFp32,
+                          .shape = {-1, parts_.network->feature_size()}}};
+  parts_.info.parameters["image_processing"] = parts_.processing.Describe();
+}
+
+int64_t BatchOf(const TensorModel::Inputs& inputs) {
+  for (const InputTensor& input : inputs) {
+    if (!input.shape.empty()) return input.shape.front();
+  }
+  return 0;
+}
+
+OutputTensor Rows(const float* rows, int64_t count, int64_t size) {
+  return {{count, size},
+          std::string(reinterpret_cast<const char*>(rows), size_t(count * size) * sizeof(float))};
+}
+
+absl::StatusOr<std::vector<TensorModel::Outputs>> VisionModel::Run(
+    std::span<const Inputs* const> requests) {
+  int64_t batch = 0;
+  for (const Inputs* inputs : requests) batch += BatchOf(*inputs);
+  float* pixels = pixels_.Get(batch * pixels_per_image());
+  int64_t begin = 0;
+  for (const Inputs* inputs : requests) {
+    absl::Status status = CopyPixels(*inputs, pixels + begin * pixels_per_image());
+    if (!status.ok()) return status;
+    begin += BatchOf(*inputs);
+  }
+  const int64_t feature_size = parts_.network->feature_size();
+  const int64_t num_classes = parts_.head.out_features();
+  float* features = features_.Get(batch * feature_size);
+  float* logits = logits_.Get(batch * num_classes);
+  if (absl::Status status = RunPasses(pixels, static_cast<int>(batch), features, logits);
+      !status.ok()) {
+    return status;
+  }
+  std::vector<Outputs> results;
+  for (const Inputs* inputs : requests) {
+    const int64_t count = BatchOf(*inputs);
+    results.push_back({Rows(logits, count, num_classes), Rows(features, count, feature_size)});
+    logits += count * num_classes;
+    features += count * feature_size;
+  }
+  return results;
+}
+
+absl::Status VisionModel::CopyPixels(const Inputs& inputs, float* pixels) {
+  const InputTensor& tensor = inputs[kPixelValues];
+  const InputTensor& images = inputs[kImage];
+  if (tensor.shape.empty() == images.shape.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("inputs: got ", images.shape.empty() ? "none" : "pixel_values and image",
+                     ", allowed is "
+                     "one of pixel_values and image"));
+  }
+  if (tensor.shape.empty()) return DecodeImages(images, pixels);
+  std::memcpy(pixels, tensor.data.data(), tensor.data.size());
+  return absl::OkStatus();
+}
+
+absl::Status VisionModel::DecodeImages(const InputTensor& images, float* pixels) {
+  const std::vector<std::string_view> files = Elements(images);
+  std::vector<absl::Status> statuses(files.size());
+  workers_.Run(static_cast<int>(files.size()), [&](int i, int /*worker*/) {
+    statuses[i] = ProcessImage(files[i], parts_.processing, pixels + i * pixels_per_image());
+  });
+  for (size_t i = 0; i < statuses.size(); ++i) {
+    if (statuses[i].ok()) continue;
+    return absl::Status(statuses[i].code(), absl::StrCat("image: element ", i, ": ",
+                                                         std::string(statuses[i].message())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status VisionModel::RunPasses(const float* pixels, int batch, float* features,
+                                    float* logits) {
+  const int pass = std::max(1, kTokensPerPass / parts_.network->num_tokens());
+  const int64_t feature_size = parts_.network->feature_size();
+  for (int begin = 0; begin < batch; begin += pass) {
+    absl::Status status =
+        parts_.network->Run(pixels + begin * pixels_per_image(), std::min(pass, batch - begin),
+                            features + begin * feature_size);
+    if (!status.ok()) return status;
+  }
+  Apply(parts_.head, features, batch, logits, workers_);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::unique_ptr<TensorModel> MakeVisionModel(VisionModelParts parts, WorkerPool& workers) {
+  return std::make_unique<VisionModel>(std::move(parts), workers);
+}
+
+absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(const std::filesystem::path& directory,
+                                                             const VisionModelConfig& config,
+                                                             const Device& device,
+                                                             WorkerPool& workers,
+                                                             NetworkReader read_network) {
+  if (absl::Status status = RequireCpu(device); !status.ok()) return status;
+  const absl::StatusOr<ImageProcessing> processing =
+      ReadImageProcessing(directory, config.image_size);
+  if (!processing.ok()) return processing.status();
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);
+  if (!checkpoint.ok()) return checkpoint.status();
+  TensorReader reader(*checkpoint);
+  absl::StatusOr<std::unique_ptr<ImageNetwork>> network = read_network(reader);
+  if (!network.ok()) return network.status();
+  LinearLayer head =
+      ReadLinear(reader, "head.", {config.num_classes, config.feature_size}, config.dtype);
+  if (!reader.status().ok()) return reader.status();
+
+  VisionModelParts parts;
+  parts.info.architecture = config.architecture;
+  parts.info.num_parameters = reader.num_parameters();
+  parts.info.weight_bytes = (*network)->weight_bytes() + Bytes(head);
+  parts.network = *std::move(network);
+  parts.head = std::move(head);
+  parts.labels = config.labels;
+  parts.processing = *processing;
+  return MakeVisionModel(std::move(parts), workers);
+}
+
+absl::StatusOr<std::vector<std::string>> ReadLabels(const nlohmann::json& config, int num_classes,
+                                                    const std::string& where) {
+  const auto found = config.find("id2label");
+  if (found == config.end() || found->is_null()) return std::vector<std::string>();
+  std::vector<std::string> labels(num_classes);
+  bool fits = found->is_object() && found->size() == labels.size();
+  for (auto it = found->begin(); fits && it != found->end(); ++it) {
+    int id = -1;
+    fits = absl::SimpleAtoi(it.key(), &id) && id >= 0 && id < num_classes &&
+           it.key() == std::to_string(id) && it->is_string();
+    if (fits) labels[id] = it->get<std::string>();
+  }
+  if (fits) return labels;
+  return absl::InvalidArgumentError(absl::StrCat(
+      where, ": \"id2label\" is ", found->dump().substr(0, 64),
+      "; allowed: an object with a label for each id from \"0\" to \"", num_classes - 1, "\""));
+}
+
+}  // namespace evaserve
