@@ -159,6 +159,12 @@ absl::StatusOr<v1::EmbedResponse> Client::Embed(const v1::EmbedRequest& request,
                                  CallContext(options, token_));
 }
 
+absl::StatusOr<v1::ClassifyResponse> Client::Classify(const v1::ClassifyRequest& request,
+                                                      const CallOptions& options) {
+  return Call<v1::ClassifyResponse>(*inference_, &v1::Inference::Stub::Classify, request,
+                                    CallContext(options, token_));
+}
+
 absl::StatusOr<std::vector<v1::Model>> Client::ListModels(const CallOptions& options) {
   auto response =
       Call<v1::ListModelsResponse>(*inference_, &v1::Inference::Stub::ListModels,

@@ -123,6 +123,9 @@ class Client {
   absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request,
                                           const CallOptions& options = {});
 
+  absl::StatusOr<v1::ClassifyResponse> Classify(const v1::ClassifyRequest& request,
+                                                const CallOptions& options = {});
+
   absl::StatusOr<std::vector<v1::Model>> ListModels(const CallOptions& options = {});
 
   // Whether `service`, a model's name or empty for the whole server, takes requests. NotFound if

@@ -49,6 +49,7 @@ struct Command {
 Command AddGenerateCommand(CLI::App& eva);
 Command AddScoreCommand(CLI::App& eva);
 Command AddEmbedCommand(CLI::App& eva);
+Command AddClassifyCommand(CLI::App& eva);
 Command AddModelsCommand(CLI::App& eva);
 Command AddHealthCommand(CLI::App& eva);
 Command AddTokenCommand(CLI::App& eva);

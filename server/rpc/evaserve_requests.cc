@@ -124,12 +124,6 @@ double Seconds(std::chrono::microseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
-void FillTimings(const Timings& from, v1::Timings& to) {
-  to.set_queue_seconds(Seconds(from.queue));
-  to.set_first_token_seconds(Seconds(from.first_token));
-  to.set_total_seconds(Seconds(from.total));
-}
-
 v1::FinishReason ToWire(FinishReason reason) {
   switch (reason) {
     case FinishReason::kNone:
@@ -210,6 +204,12 @@ void AddToken(const GeneratedToken& token, const Tokenizer& tokenizer,
   v1::GeneratedToken& to = *response.add_tokens();
   FillLogprob(token.sample.chosen, tokenizer, *to.mutable_chosen());
   for (const TokenLogprob& top : token.sample.top) FillLogprob(top, tokenizer, *to.add_top());
+}
+
+void FillTimings(const Timings& from, v1::Timings& to) {
+  to.set_queue_seconds(Seconds(from.queue));
+  to.set_first_token_seconds(Seconds(from.first_token));
+  to.set_total_seconds(Seconds(from.total));
 }
 
 void FillFinish(const Completion& completion, v1::Finish& finish) {

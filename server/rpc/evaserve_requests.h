@@ -28,6 +28,7 @@ int64_t InputBytes(const v1::GenerateRequest& request);
 // And back.
 void AddToken(const GeneratedToken& token, const Tokenizer& tokenizer,
               v1::GenerateResponse& response);
+void FillTimings(const Timings& from, v1::Timings& to);
 void FillFinish(const Completion& completion, v1::Finish& finish);
 void FillScore(const Completion& completion, const v1::ScoreRequest& request,
                v1::ScoreResponse& response);

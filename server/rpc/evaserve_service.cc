@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/dtype.h"
 #include "server/rpc/call_info.h"
+#include "server/rpc/classify.h"
 #include "server/rpc/evaserve_requests.h"
 #include "server/rpc/find_model.h"
 #include "server/rpc/generate_reactor.h"
@@ -125,6 +126,18 @@ grpc::ServerUnaryReactor* EvaserveService::Embed(grpc::CallbackServerContext* co
       models_, *request, DeadlineOf(*context), *scope,
       [response](const Completion& completion) { FillEmbedding(completion, *response); });
   return UnaryCall::Start(*context, std::move(scope), std::move(work));
+}
+
+grpc::ServerUnaryReactor* EvaserveService::Classify(grpc::CallbackServerContext* context,
+                                                    const v1::ClassifyRequest* request,
+                                                    v1::ClassifyResponse* response) {
+  auto scope = OpenScope(log_, authorizer_.CallerOf(*context), "Classify", *context,
+                         request->request_id(), request->image().size());
+  const absl::StatusOr<ReadyModel> model = FindModel(models_, scope->caller(), request->model());
+  if (!model.ok()) return TensorCall::Start(*context, std::move(scope), model.status());
+  scope->model = model->name;
+  auto work = PrepareClassify(*model, *request, *response);
+  return TensorCall::Start(*context, std::move(scope), std::move(work));
 }
 
 grpc::ServerUnaryReactor* EvaserveService::ListModels(grpc::CallbackServerContext* context,

@@ -13,6 +13,7 @@
 #include "server/rpc/model_answers.h"
 #include "server/rpc/stream_infer_reactor.h"
 #include "server/rpc/tensor_call.h"
+#include "server/rpc/tensor_plan.h"
 #include "server/rpc/unary_call.h"
 
 namespace evaserve {
@@ -55,6 +56,21 @@ absl::StatusOr<std::string> ModelOf(const RepositoryRequest& request) {
     return status;
   }
   return request.model_name();
+}
+
+absl::StatusOr<TensorCall::Work> PrepareTensors(std::shared_ptr<TensorEngine> engine,
+                                                const ModelInferRequest& request,
+                                                ModelInferResponse& response, RequestScope& scope) {
+  absl::StatusOr<TensorPlan> read = PlanTensors(request, engine->info(), TimePoint::max());
+  if (!read.ok()) return read.status();
+  const auto plan = std::make_shared<const TensorPlan>(*std::move(read));
+  scope.input_bytes = plan->input_bytes();
+  TensorCall::Work work{.engine = std::move(engine), .request = MakeRequest(*plan)};
+  work.answer = [plan, &response, &info = work.engine->info()](const Completion&,
+                                                               TensorModel::Outputs outputs) {
+    FillTensors(*plan, info, std::move(outputs), response);
+  };
+  return work;
 }
 
 absl::StatusOr<UnaryCall::Work> PrepareInfer(const std::shared_ptr<Engine>& engine,
@@ -149,8 +165,8 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerC
   response->set_model_version(absl::StrCat(model->version));
   response->set_id(request->id());
   if (model->tensors != nullptr) {
-    return TensorCall::Start(*context, std::move(scope), std::move(model->tensors), *request,
-                             *response);
+    auto work = PrepareTensors(std::move(model->tensors), *request, *response, *scope);
+    return TensorCall::Start(*context, std::move(scope), std::move(work));
   }
   auto work = PrepareInfer(model->engine, *request, DeadlineOf(*context), *response, *scope);
   return UnaryCall::Start(*context, std::move(scope), std::move(work));

@@ -1,39 +1,29 @@
 #include "server/rpc/tensor_call.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace evaserve {
 
 TensorCall* TensorCall::Start(grpc::CallbackServerContext& context,
-                              std::unique_ptr<RequestScope> scope,
-                              std::shared_ptr<TensorEngine> engine,
-                              const inference::ModelInferRequest& request,
-                              inference::ModelInferResponse& response) {
-  auto* call = new TensorCall(context, std::move(scope), std::move(engine), response);
-  if (absl::Status status = call->Submit(request); !status.ok()) call->End(std::move(status));
+                              std::unique_ptr<RequestScope> scope, absl::StatusOr<Work> work) {
+  auto* call = new TensorCall(context, std::move(scope));
+  absl::Status status = work.ok() ? call->Submit(*std::move(work)) : work.status();
+  if (!status.ok()) call->End(std::move(status));
   return call;
 }
 
-TensorCall::TensorCall(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope,
-                       std::shared_ptr<TensorEngine> engine,
-                       inference::ModelInferResponse& response)
-    : LoggedCall(context, std::move(scope)), engine_(std::move(engine)), response_(response) {}
-
-absl::Status TensorCall::Submit(const inference::ModelInferRequest& request) {
-  absl::StatusOr<TensorPlan> plan = PlanTensors(request, engine_->info(), deadline());
-  if (!plan.ok()) return plan.status();
-  plan_ = *std::move(plan);
-  scope().input_bytes = plan_.input_bytes();
-  TensorRequest work = MakeRequest(plan_);
+absl::Status TensorCall::Submit(Work work) {
+  engine_ = std::move(work.engine);
+  answer_ = std::move(work.answer);
+  work.request.deadline = std::min(work.request.deadline, deadline());
   // gRPC calls OnCancel() and OnDone() only once it has the reactor, that is after Start().
-  work.done = [this](Completion completion, TensorModel::Outputs outputs) {
+  work.request.done = [this](Completion completion, TensorModel::Outputs outputs) {
     scope().Add(completion);
-    if (completion.status.ok()) {
-      FillTensors(plan_, engine_->info(), std::move(outputs), response_);
-    }
+    if (completion.status.ok()) answer_(completion, std::move(outputs));
     EndBatch(std::move(completion.status));
   };
-  const absl::StatusOr<uint64_t> id = engine_->Submit(std::move(work));
+  const absl::StatusOr<uint64_t> id = engine_->Submit(std::move(work.request));
   if (!id.ok()) return id.status();
   id_ = *id;
   return absl::OkStatus();

@@ -2,37 +2,39 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
-#include "inference/open_inference.pb.h"
+#include "absl/status/statusor.h"
 #include "server/engine/tensor_engine.h"
 #include "server/rpc/logged_call.h"
-#include "server/rpc/tensor_plan.h"
 
 namespace evaserve {
 
-// The reactor of a ModelInfer call to a model of tensors. Cancelling the call takes its request out
-// of the queue.
+// The reactor of a call that is answered by one message, made from the outputs of one request to a
+// model of tensors. Cancelling the call takes its request out of the queue.
 class TensorCall : public LoggedCall {
  public:
-  // Answers `request` by `response`; both live as long as the call.
+  struct Work {
+    std::shared_ptr<TensorEngine> engine;
+    TensorRequest request;  // without `done`; what its inputs refer to lives as long as `answer`
+    // Fills the response. Called at most once, on any thread, before the call ends.
+    std::function<void(const Completion& completion, TensorModel::Outputs outputs)> answer;
+  };
+
+  // Runs `work`, or ends the call with its error.
   static TensorCall* Start(grpc::CallbackServerContext& context,
-                           std::unique_ptr<RequestScope> scope,
-                           std::shared_ptr<TensorEngine> engine,
-                           const inference::ModelInferRequest& request,
-                           inference::ModelInferResponse& response);
+                           std::unique_ptr<RequestScope> scope, absl::StatusOr<Work> work);
 
  private:
-  TensorCall(grpc::CallbackServerContext& context, std::unique_ptr<RequestScope> scope,
-             std::shared_ptr<TensorEngine> engine, inference::ModelInferResponse& response);
+  using LoggedCall::LoggedCall;
 
-  absl::Status Submit(const inference::ModelInferRequest& request);
+  absl::Status Submit(Work work);
   void EndBatch(absl::Status status);
   void OnCancel() override;
 
-  const std::shared_ptr<TensorEngine> engine_;
-  inference::ModelInferResponse& response_;
-  TensorPlan plan_;
+  std::shared_ptr<TensorEngine> engine_;
+  std::function<void(const Completion& completion, TensorModel::Outputs outputs)> answer_;
   uint64_t id_ = 0;  // of the engine; 0: none
   std::atomic<bool> is_cancelled_{false};
 };

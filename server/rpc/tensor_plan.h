@@ -18,6 +18,8 @@ struct TensorPlan {
   struct Output {
     size_t index = 0;         // of the model's
     int64_t num_classes = 0;  // so many of the highest instead of all, see classification.h; 0: all
+
+    bool operator==(const Output&) const = default;
   };
 
   TensorModel::Inputs inputs;        // views of the request, or of `contents`

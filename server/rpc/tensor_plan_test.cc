@@ -70,7 +70,7 @@ TEST(TensorPlanTest, ReadsRawContents) {
   EXPECT_EQ(plan->inputs[0].data, RawOf<float>({1, 2}));
   EXPECT_EQ(plan->inputs[0].data.data(), request.raw_input_contents(0).data()) << "no copy";
   EXPECT_EQ(plan->inputs[1].data, RawBytesOf({"cat"}));
-  EXPECT_THAT(plan->outputs, ElementsAre(0, 1));
+  EXPECT_THAT(plan->outputs, ElementsAre(TensorPlan::Output{0}, TensorPlan::Output{1}));
   EXPECT_EQ(plan->input_bytes(), 8 + 7);
 }
 
