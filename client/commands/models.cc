@@ -9,10 +9,13 @@ void PrintText(const v1::Model& model) {
   std::string line =
       absl::StrFormat("%s version %s: %s", model.name(), model.version(), model.state());
   if (model.state() == "READY") {
-    line += absl::StrFormat(
-        ", %s, %s, %d parameters, up to %d tokens, window %d, chunk %d, embeddings of %d",
-        model.architecture(), model.dtype(), model.parameters(), model.max_seq_len(),
-        model.window(), model.chunk(), model.embedding_size());
+    line += absl::StrFormat(", %s, %d parameters", model.architecture(), model.parameters());
+    if (!model.dtype().empty()) line += ", " + model.dtype();
+    if (model.max_seq_len() > 0) {
+      line += absl::StrFormat(", up to %d tokens, window %d, chunk %d, embeddings of %d",
+                              model.max_seq_len(), model.window(), model.chunk(),
+                              model.embedding_size());
+    }
   }
   if (!model.reason().empty()) line += ", " + model.reason();
   PrintBytes(line + "\n");

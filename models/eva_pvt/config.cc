@@ -1,15 +1,14 @@
 #include "models/eva_pvt/config.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "models/io/json_fields.h"
-#include "models/vision/vision_model.h"
 
 namespace evaserve {
 namespace {
 
-constexpr int kMaxSide = 4096;
 constexpr int kMaxSize = 1 << 16;
 
 // Four numbers, one for each stage.
@@ -52,16 +51,9 @@ void ReadAllStages(JsonFields& fields, EvaPvtConfig& config) {
 absl::Status CheckStages(const EvaPvtConfig& config, const std::string& where) {
   for (int i = 0; i < kNumPvtStages; ++i) {
     const EvaPvtStageConfig& stage = config.stages[i];
-    absl::Status status = ValidateHeads(stage.num_heads, stage.size / stage.num_heads);
-    if (status.ok() && !config.attention.is_2d) {
-      status = absl::InvalidArgumentError("attn_2d is false, allowed is true");
-    }
-    if (status.ok() && stage.is_eva) {
-      status = Validate(config.attention.RegionsOf(stage.side, stage.side));
-    }
-    if (status.ok()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, ": attn: stage ", i + 1, ": ", std::string(status.message())));
+    absl::Status status = CheckMap(config, stage.side, stage.num_heads, stage.size, stage.is_eva,
+                                   absl::StrCat(where, ": stage ", i + 1));
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -71,28 +63,15 @@ absl::Status CheckStages(const EvaPvtConfig& config, const std::string& where) {
 absl::StatusOr<EvaPvtConfig> ReadEvaPvtConfig(const std::filesystem::path& file,
                                               const nlohmann::json& json,
                                               std::optional<DType> dtype) {
+  absl::StatusOr<VisionConfig> common = ReadVisionConfig(file, json, dtype);
+  if (!common.ok()) return common.status();
+  EvaPvtConfig config{*std::move(common)};
   JsonFields fields(json, file.string());
-  EvaPvtConfig config;
-  config.image_size = static_cast<int>(fields.Integer("input_size", {}, 32, kMaxSide));
-  config.num_classes = static_cast<int>(fields.Integer("num_classes", {}, 1, 1 << 20));
-  if (fields.Integer("in_chans", 3, 1, kMaxSize) != 3) fields.Fail("in_chans", "3");
   ReadAllStages(fields, config);
-  config.has_qkv_bias = fields.Boolean("qkv_bias", true);
-  config.norm_eps = static_cast<float>(fields.Number("layer_norm_eps", 1e-6, 0, 1));
   config.patch_norm_eps =
       static_cast<float>(fields.Number("patch_embed_layer_norm_eps", 1e-5, 0, 1));
-  config.dtype = ReadComputeType(fields, dtype);
-  if (!fields.Has("attn")) fields.Fail("attn", "an object");
   if (!fields.status().ok()) return fields.status();
-  absl::StatusOr<EvaAttentionConfig> attention =
-      ReadEvaAttentionConfig(json["attn"], absl::StrCat(file.string(), ": attn"));
-  if (!attention.ok()) return attention.status();
-  config.attention = *attention;
   if (absl::Status status = CheckStages(config, file.string()); !status.ok()) return status;
-  absl::StatusOr<std::vector<std::string>> labels =
-      ReadLabels(json, config.num_classes, file.string());
-  if (!labels.ok()) return labels.status();
-  config.labels = *std::move(labels);
   return config;
 }
 

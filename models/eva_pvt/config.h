@@ -1,15 +1,8 @@
 #pragma once
 
 #include <array>
-#include <filesystem>
-#include <optional>
-#include <string>
-#include <vector>
 
-#include "absl/status/statusor.h"
-#include "kernels/dtype.h"
-#include "models/eva/attention.h"
-#include "nlohmann/json.hpp"
+#include "models/vision/vision_config.h"
 
 namespace evaserve {
 
@@ -26,16 +19,9 @@ struct EvaPvtStageConfig {
 
 inline constexpr int kNumPvtStages = 4;
 
-struct EvaPvtConfig {
-  int image_size = 0;
+struct EvaPvtConfig : VisionConfig {
   std::array<EvaPvtStageConfig, kNumPvtStages> stages;
-  bool has_qkv_bias = true;
-  int num_classes = 0;
-  float norm_eps = 1e-6f;
   float patch_norm_eps = 1e-5f;
-  EvaAttentionConfig attention;
-  DType dtype = DType::kFloat32;
-  std::vector<std::string> labels;
 
   int feature_size() const { return stages.back().size; }
 };

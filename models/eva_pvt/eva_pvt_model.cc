@@ -14,14 +14,7 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaPvtModel(const std::filesyst
       ReadEvaPvtConfig(directory / "config.json", json, options.dtype);
   if (!config.ok()) return config.status();
   return LoadVisionModel(
-      directory,
-      {.architecture = "eva_pvt_v2",
-       .image_size = config->image_size,
-       .feature_size = config->feature_size(),
-       .num_classes = config->num_classes,
-       .dtype = config->dtype,
-       .labels = config->labels},
-      options.device, workers,
+      directory, "eva_pvt_v2", *config, options.device, workers,
       [&](TensorReader& reader) -> absl::StatusOr<std::unique_ptr<ImageNetwork>> {
         absl::StatusOr<EvaPvtWeights> weights = ReadEvaPvtWeights(reader, *config);
         if (!weights.ok()) return weights.status();

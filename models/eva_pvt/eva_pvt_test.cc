@@ -52,23 +52,18 @@ TEST_P(BadEvaPvtConfigTest, IsRefusedByFileAndKey) {
 using J = nlohmann::json;
 INSTANTIATE_TEST_SUITE_P(
     All, BadEvaPvtConfigTest,
-    ::testing::Values(
-        BadConfig{"NoSize", [](J& j) { j.erase("input_size"); }, "\"input_size\" is missing"},
-        BadConfig{"ThreeStages",
-                  [](J& j) {
-                    j["depths"] = {1, 2, 1};
-                  },
-                  "\"depths\" is [1,2,1]"},
-        BadConfig{"NoStages", [](J& j) { j.erase("embed_dims"); }, "\"embed_dims\""},
-        BadConfig{"Heads",
-                  [](J& j) {
-                    j["num_heads"] = {3, 2, 3, 4};
-                  },
-                  "multiples of num_heads"},
-        BadConfig{"Side", [](J& j) { j["input_size"] = 100; }, "attn: stage 1: "},
-        BadConfig{"Sequence", [](J& j) { j["attn"]["attn_2d"] = false; }, "attn_2d is false"},
-        BadConfig{"NoAttention", [](J& j) { j.erase("attn"); }, "\"attn\" is missing"},
-        BadConfig{"Colours", [](J& j) { j["in_chans"] = 4; }, "\"in_chans\" is 4"}),
+    ::testing::Values(BadConfig{"ThreeStages",
+                                [](J& j) {
+                                  j["depths"] = {1, 2, 1};
+                                },
+                                "\"depths\" is [1,2,1]"},
+                      BadConfig{"NoStages", [](J& j) { j.erase("embed_dims"); }, "\"embed_dims\""},
+                      BadConfig{"Heads",
+                                [](J& j) {
+                                  j["num_heads"] = {3, 2, 3, 4};
+                                },
+                                "multiples of num_heads"},
+                      BadConfig{"Side", [](J& j) { j["input_size"] = 100; }, "stage 1: attn: "}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

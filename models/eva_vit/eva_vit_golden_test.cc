@@ -7,13 +7,10 @@
 #include "models/eva_vit/eva_vit_model.h"
 #include "models/eva_vit/network.h"
 #include "models/testing/golden.h"
+#include "models/vision/testing/official_logits.h"
 
 namespace evaserve {
 namespace {
-
-std::span<const float> FloatsOf(const OutputTensor& tensor) {
-  return {reinterpret_cast<const float*>(tensor.data.data()), tensor.data.size() / sizeof(float)};
-}
 
 TEST(EvaVitGoldenTest, EveryLayerIsTheOfficialOne) {
   int num_models = 0;
@@ -49,27 +46,7 @@ TEST(EvaVitGoldenTest, EveryLayerIsTheOfficialOne) {
 }
 
 TEST(EvaVitGoldenTest, TheModelIsTheOfficialOne) {
-  for (const GoldenModel& golden : GoldenModels("eva_vit")) {
-    SCOPED_TRACE(golden.directory.string());
-    SerialWorkerPool workers;
-    const auto model = LoadEvaVitModel(golden.directory,
-                                       GoldenJson(golden.directory / "config.json"), {}, workers);
-    ASSERT_TRUE(model.ok()) << model.status();
-    for (const nlohmann::json& one : golden.cases) {
-      const std::string name = one.at("case").get<std::string>();
-      const auto image = GoldenFloats(golden.tensors, name + ".image");
-      TensorModel::Inputs inputs(2);
-      inputs[0].shape = (*model)->info().inputs[0].shape;
-      inputs[0].shape[0] = one.at("batch").get<int>();
-      inputs[0].data = {reinterpret_cast<const char*>(image.data()), image.size_bytes()};
-      const TensorModel::Inputs* requests[] = {&inputs};
-      const auto outputs = (*model)->Run(requests);
-      ASSERT_TRUE(outputs.ok()) << outputs.status();
-      EXPECT_LE(
-          MaxError(FloatsOf((*outputs)[0][0]), GoldenFloats(golden.tensors, name + ".logits")),
-          one.at("tol_fp32").at("logits").get<double>());
-    }
-  }
+  ExpectOfficialLogits("eva_vit", LoadEvaVitModel);
 }
 
 }  // namespace

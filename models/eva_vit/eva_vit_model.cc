@@ -14,14 +14,7 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaVitModel(const std::filesyst
       ReadEvaVitConfig(directory / "config.json", json, options.dtype);
   if (!config.ok()) return config.status();
   return LoadVisionModel(
-      directory,
-      {.architecture = "eva_vit",
-       .image_size = config->image_size,
-       .feature_size = config->size,
-       .num_classes = config->num_classes,
-       .dtype = config->dtype,
-       .labels = config->labels},
-      options.device, workers,
+      directory, "eva_vit", *config, options.device, workers,
       [&](TensorReader& reader) -> absl::StatusOr<std::unique_ptr<ImageNetwork>> {
         absl::StatusOr<EvaVitWeights> weights = ReadEvaVitWeights(reader, *config);
         if (!weights.ok()) return weights.status();

@@ -9,7 +9,8 @@ enum class Resample { kNearest = 0, kBilinear = 2, kBicubic = 3 };
 
 // Scales an image to `width` x `height`, both at least 1. Where it becomes smaller the filter is
 // stretched, so that every pixel counts (antialiasing). Rounds as Pillow's Image.resize() does,
-// after the rows and after the columns, so that models see what they saw in training.
+// after the rows and after the columns, so that models see what they saw in training. (Pillow 13
+// takes columns first for some sizes, others never did.)
 Image Resize(const Image& image, int width, int height, Resample resample);
 
 // The middle of an image, filled up with black where it is smaller.

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "models/float_buffer.h"
 
@@ -16,6 +15,8 @@ constexpr int kPixelValues = 0, kImage = 1;  // inputs
 // Tokens that go through the layers together: enough for the kernels, and activations that do not
 // grow with the batch.
 constexpr int kTokensPerPass = 6272;
+// Images of one request: a small file becomes many pixels.
+constexpr int64_t kMaxImages = 256;
 
 std::vector<std::string_view> Elements(const InputTensor& tensor) {
   std::vector<std::string_view> elements;
@@ -75,6 +76,18 @@ int64_t BatchOf(const TensorModel::Inputs& inputs) {
   return 0;
 }
 
+absl::Status CheckInputs(const TensorModel::Inputs& inputs) {
+  const InputTensor& images = inputs[kImage];
+  if (inputs[kPixelValues].shape.empty() == images.shape.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("inputs: got ", images.shape.empty() ? "none" : "pixel_values and image",
+                     ", allowed is one of pixel_values and image"));
+  }
+  if (images.shape.empty() || images.shape.front() <= kMaxImages) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("image: got ", images.shape.front(), " elements, allowed are ", kMaxImages));
+}
+
 OutputTensor Rows(const float* rows, int64_t count, int64_t size) {
   return {{count, size},
           std::string(reinterpret_cast<const char*>(rows), size_t(count * size) * sizeof(float))};
@@ -83,7 +96,10 @@ OutputTensor Rows(const float* rows, int64_t count, int64_t size) {
 absl::StatusOr<std::vector<TensorModel::Outputs>> VisionModel::Run(
     std::span<const Inputs* const> requests) {
   int64_t batch = 0;
-  for (const Inputs* inputs : requests) batch += BatchOf(*inputs);
+  for (const Inputs* inputs : requests) {
+    if (absl::Status status = CheckInputs(*inputs); !status.ok()) return status;
+    batch += BatchOf(*inputs);
+  }
   float* pixels = pixels_.Get(batch * pixels_per_image());
   int64_t begin = 0;
   for (const Inputs* inputs : requests) {
@@ -110,16 +126,8 @@ absl::StatusOr<std::vector<TensorModel::Outputs>> VisionModel::Run(
 }
 
 absl::Status VisionModel::CopyPixels(const Inputs& inputs, float* pixels) {
-  const InputTensor& tensor = inputs[kPixelValues];
-  const InputTensor& images = inputs[kImage];
-  if (tensor.shape.empty() == images.shape.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("inputs: got ", images.shape.empty() ? "none" : "pixel_values and image",
-                     ", allowed is "
-                     "one of pixel_values and image"));
-  }
-  if (tensor.shape.empty()) return DecodeImages(images, pixels);
-  std::memcpy(pixels, tensor.data.data(), tensor.data.size());
+  if (inputs[kPixelValues].shape.empty()) return DecodeImages(inputs[kImage], pixels);
+  std::memcpy(pixels, inputs[kPixelValues].data.data(), inputs[kPixelValues].data.size());
   return absl::OkStatus();
 }
 
@@ -157,11 +165,9 @@ std::unique_ptr<TensorModel> MakeVisionModel(VisionModelParts parts, WorkerPool&
   return std::make_unique<VisionModel>(std::move(parts), workers);
 }
 
-absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(const std::filesystem::path& directory,
-                                                             const VisionModelConfig& config,
-                                                             const Device& device,
-                                                             WorkerPool& workers,
-                                                             NetworkReader read_network) {
+absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(
+    const std::filesystem::path& directory, const char* architecture, const VisionConfig& config,
+    const Device& device, WorkerPool& workers, NetworkReader read_network) {
   if (absl::Status status = RequireCpu(device); !status.ok()) return status;
   const absl::StatusOr<ImageProcessing> processing =
       ReadImageProcessing(directory, config.image_size);
@@ -172,11 +178,11 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(const std::filesyst
   absl::StatusOr<std::unique_ptr<ImageNetwork>> network = read_network(reader);
   if (!network.ok()) return network.status();
   LinearLayer head =
-      ReadLinear(reader, "head.", {config.num_classes, config.feature_size}, config.dtype);
+      ReadLinear(reader, "head.", {config.num_classes, (*network)->feature_size()}, config.dtype);
   if (!reader.status().ok()) return reader.status();
 
   VisionModelParts parts;
-  parts.info.architecture = config.architecture;
+  parts.info.architecture = architecture;
   parts.info.num_parameters = reader.num_parameters();
   parts.info.weight_bytes = (*network)->weight_bytes() + Bytes(head);
   parts.network = *std::move(network);
@@ -184,24 +190,6 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(const std::filesyst
   parts.labels = config.labels;
   parts.processing = *processing;
   return MakeVisionModel(std::move(parts), workers);
-}
-
-absl::StatusOr<std::vector<std::string>> ReadLabels(const nlohmann::json& config, int num_classes,
-                                                    const std::string& where) {
-  const auto found = config.find("id2label");
-  if (found == config.end() || found->is_null()) return std::vector<std::string>();
-  std::vector<std::string> labels(num_classes);
-  bool fits = found->is_object() && found->size() == labels.size();
-  for (auto it = found->begin(); fits && it != found->end(); ++it) {
-    int id = -1;
-    fits = absl::SimpleAtoi(it.key(), &id) && id >= 0 && id < num_classes &&
-           it.key() == std::to_string(id) && it->is_string();
-    if (fits) labels[id] = it->get<std::string>();
-  }
-  if (fits) return labels;
-  return absl::InvalidArgumentError(absl::StrCat(
-      where, ": \"id2label\" is ", found->dump().substr(0, 64),
-      "; allowed: an object with a label for each id from \"0\" to \"", num_classes - 1, "\""));
 }
 
 }  // namespace evaserve

@@ -11,6 +11,7 @@
 #include "models/eva/layers.h"
 #include "models/tensor_model.h"
 #include "models/vision/image_processor.h"
+#include "models/vision/vision_config.h"
 
 namespace evaserve {
 
@@ -47,31 +48,14 @@ struct VisionModelParts {
 // features before the classifier.
 std::unique_ptr<TensorModel> MakeVisionModel(VisionModelParts parts, WorkerPool& workers);
 
-// What a config.json says of a model of any architecture.
-struct VisionModelConfig {
-  std::string architecture;
-  int image_size = 0;    // pixels of a side
-  int feature_size = 0;  // of the pooled features
-  int num_classes = 0;
-  DType dtype = DType::kFloat32;
-  std::vector<std::string> labels;
-};
-
 // Makes a network of a checkpoint's tensors. Errors are the reader's.
 using NetworkReader =
     absl::FunctionRef<absl::StatusOr<std::unique_ptr<ImageNetwork>>(TensorReader& reader)>;
 
 // Loads the rest of a directory: weights, their classifier `head`, and how images are processed.
 // Errors are LoadModel()'s.
-absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(const std::filesystem::path& directory,
-                                                             const VisionModelConfig& config,
-                                                             const Device& device,
-                                                             WorkerPool& workers,
-                                                             NetworkReader read_network);
-
-// "id2label" of a config.json: {"0": "cat", ...} with a label for each class, or absent.
-// InvalidArgument, naming `where`, for anything else.
-absl::StatusOr<std::vector<std::string>> ReadLabels(const nlohmann::json& config, int num_classes,
-                                                    const std::string& where);
+absl::StatusOr<std::unique_ptr<TensorModel>> LoadVisionModel(
+    const std::filesystem::path& directory, const char* architecture, const VisionConfig& config,
+    const Device& device, WorkerPool& workers, NetworkReader read_network);
 
 }  // namespace evaserve

@@ -131,6 +131,15 @@ TEST_F(VisionModelTest, NamesTheImageThatIsNone) {
   EXPECT_THAT(batches_, ElementsAre());
 }
 
+TEST_F(VisionModelTest, TakesNoMoreFilesThanItHasRoomFor) {
+  std::string raw;
+  for (int i = 0; i < 257; ++i) raw += Element("");
+  const TensorModel::Inputs inputs = Files(raw, 257);
+  const TensorModel::Inputs* requests[] = {&inputs};
+  EXPECT_THAT(model_->Run(requests).status(),
+              IsError(kInvalid, "image: got 257 elements, allowed are 256"));
+}
+
 TEST_F(VisionModelTest, TakesOneOfItsInputs) {
   const std::vector<float> pixels = Counting(1);
   TensorModel::Inputs both = Pixels(pixels);
@@ -149,19 +158,6 @@ TEST_F(VisionModelTest, TellsWhatItTakes) {
   EXPECT_THAT(info.inputs[0].shape, ElementsAre(-1, 3, 2, 2));
   EXPECT_THAT(info.outputs[0].labels, ElementsAre("cat", "dog"));
   EXPECT_EQ(info.parameters.at("image_processing").substr(0, 13), "resize to 2x2");
-}
-
-TEST(ReadLabelsTest, NeedsOneForEachClass) {
-  const auto read = [](const char* json) {
-    return ReadLabels(nlohmann::json::parse(json), 2, "config.json");
-  };
-  EXPECT_THAT(*read(R"({"id2label": {"1": "b", "0": "a"}})"), ElementsAre("a", "b"));
-  EXPECT_THAT(*read("{}"), ElementsAre());
-  for (const char* bad : {R"({"id2label": {"0": "a"}})", R"({"id2label": {"0": "a", "2": "b"}})",
-                          R"({"id2label": {"0": "a", "1": 3}})", R"({"id2label": ["a", "b"]})",
-                          R"({"id2label": {"0": "a", "00": "b"}})"}) {
-    EXPECT_THAT(read(bad).status(), IsError(kInvalid, "config.json: \"id2label\"")) << bad;
-  }
 }
 
 }  // namespace
