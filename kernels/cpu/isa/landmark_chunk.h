@@ -5,38 +5,48 @@
 #include <cstdint>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa/matmul.h"
 #include "kernels/cpu/isa/summarize_chunk.h"
 #include "kernels/cpu/isa/vector.h"
 
 namespace evaserve {
 namespace {
 
-// to = factor * sum of weights[j] * the row of tokens[j]; null weights are all 1.
+// Dimensions [d, d + kVecs * kLanes) of the sum below; those beyond head_dim do not exist unless
+// the vectors are whole.
+template <bool kWeighted, int kVecs, bool kWhole>
+EVASERVE_INLINE void SumDimensions(const LandmarkChunk& args, const float* rows,
+                                   const float* weights, float factor, int d, float* to) {
+  Vec sum[kVecs];
+  for (int n = 0; n < kVecs; ++n) sum[n] = Vec{};
+  for (int j = 0; j < args.num_tokens; ++j) {
+    const float* row = rows + args.tokens[j] * args.stride + d;
+    for (int n = 0; n < kVecs; ++n) {
+      const Vec v = kWhole ? Load(row + n * kLanes) : LoadPartial(row, args.head_dim - d);
+      sum[n] = kWeighted ? Fma(Broadcast(weights[j]), v, sum[n]) : sum[n] + v;
+    }
+  }
+  for (int n = 0; n < kVecs; ++n) {
+    const Vec scaled = sum[n] * Broadcast(factor);
+    if constexpr (kWhole) {
+      Store(to + d + n * kLanes, scaled);
+    } else {
+      StorePartial(to + d, scaled, args.head_dim - d);
+    }
+  }
+}
+
+// to = factor * sum of weights[j] * the row of tokens[j]; weights that are not read are all 1.
 template <bool kWeighted>
 EVASERVE_INLINE void SumRows(const LandmarkChunk& args, const float* rows, const float* weights,
                              float factor, float* to) {
-  for (int begin = 0; begin < args.head_dim; begin += kTileWidth) {
-    DispatchVecs(
-        args.head_dim - begin, [&](auto vecs) __attribute__((always_inline)) {
-          constexpr int kVecs = decltype(vecs)::value;
-          Vec sum[kVecs];
-          for (int n = 0; n < kVecs; ++n) sum[n] = Vec{};
-          for (int j = 0; j < args.num_tokens; ++j) {
-            const float* row = rows + args.tokens[j] * args.stride;
-            const Vec weight = Broadcast(kWeighted ? weights[j] : 1.f);
-            for (int n = 0; n < kVecs; ++n) {
-              const int d = begin + n * kLanes;
-              const Vec v = LoadPartial(row + d, args.head_dim - d);
-              sum[n] = kWeighted ? Fma(weight, v, sum[n]) : sum[n] + v;
-            }
-          }
-          for (int n = 0; n < kVecs; ++n) {
-            const int d = begin + n * kLanes;
-            StorePartial(to + d, sum[n] * Broadcast(factor), args.head_dim - d);
-          }
-        });
+  int d = 0;
+  for (; d + 4 * kLanes <= args.head_dim; d += 4 * kLanes) {
+    SumDimensions<kWeighted, 4, true>(args, rows, weights, factor, d, to);
   }
+  for (; d + kLanes <= args.head_dim; d += kLanes) {
+    SumDimensions<kWeighted, 1, true>(args, rows, weights, factor, d, to);
+  }
+  if (d < args.head_dim) SumDimensions<kWeighted, 1, false>(args, rows, weights, factor, d, to);
 }
 
 void SumLandmark(const LandmarkChunk& args, const float* rows, float factor, float* sum) {
@@ -47,11 +57,14 @@ void SumLandmark(const LandmarkChunk& args, const float* rows, float factor, flo
 EVASERVE_INLINE Vec LandmarkLogit(const LandmarkChunk& args, const float* mu, const float* k) {
   const Vec minus_half = Broadcast(-0.5f);
   Vec sum = {};
-  for (int d = 0; d < args.head_dim; d += kLanes) {
-    const Vec x = LoadPartial(k + d, args.head_dim - d);
-    sum = Fma(Fma(x, minus_half, LoadPartial(mu + d, args.head_dim - d)), x, sum);
+  int d = 0;
+  for (; d + kLanes <= args.head_dim; d += kLanes) {
+    const Vec x = Load(k + d);
+    sum = Fma(Fma(x, minus_half, Load(mu + d)), x, sum);
   }
-  return sum;
+  if (d == args.head_dim) return sum;
+  const Vec x = LoadPartial(k + d, args.head_dim - d);
+  return Fma(Fma(x, minus_half, LoadPartial(mu + d, args.head_dim - d)), x, sum);
 }
 
 void LandmarkValue(const LandmarkChunk& args, const float* mu, float* weights, float* beta) {
