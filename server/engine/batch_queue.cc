@@ -34,31 +34,41 @@ std::vector<uint64_t> BatchQueue::TakeExpired(TimePoint now) {
   return expired;
 }
 
-size_t BatchQueue::NextBatch() const {
+size_t BatchQueue::NextBatch(int64_t max_rows) const {
   int64_t rows = 0;
+  int64_t tokens = 0;
   size_t batch = 0;
   while (batch < waiting_.size()) {
     rows += waiting_[batch].rows;
-    if (batch > 0 && rows > options_.max_batch_size) break;
+    tokens += waiting_[batch].tokens;
+    const bool has_tokens = options_.max_batch_tokens == 0 || tokens <= options_.max_batch_tokens;
+    if (batch > 0 && (rows > max_rows || !has_tokens)) break;
     ++batch;
   }
   return batch;
 }
 
-bool BatchQueue::IsFull() const {
+int64_t BatchQueue::RowsThatAreEnough() const {
   int64_t rows = 0;
   for (const Item& item : waiting_) rows += item.rows;
-  return rows >= options_.max_batch_size;
+  const bool is_full =
+      rows >= options_.max_batch_size || NextBatch(options_.max_batch_size) < waiting_.size();
+  if (is_full) return options_.max_batch_size;
+  int64_t enough = 0;
+  for (const int64_t preferred : options_.preferred_batch_sizes) {
+    if (preferred <= rows) enough = preferred;
+  }
+  return enough;
 }
 
 std::vector<uint64_t> BatchQueue::TakeReady(TimePoint now) {
-  const size_t batch = NextBatch();
-  if (batch == 0) return {};
-  const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(batch);
-  const bool has_waited = std::any_of(waiting_.begin(), end, [&](const Item& item) {
-    return item.submitted + options_.max_queue_delay <= now;
-  });
-  if (!closed_ && !has_waited && !IsFull()) return {};
+  const size_t longest = NextBatch(options_.max_batch_size);
+  const bool has_waited = std::any_of(
+      waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(longest),
+      [&](const Item& item) { return item.submitted + options_.max_queue_delay <= now; });
+  const int64_t rows = closed_ || has_waited ? options_.max_batch_size : RowsThatAreEnough();
+  if (waiting_.empty() || rows == 0) return {};
+  const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(NextBatch(rows));
   std::vector<uint64_t> ids;
   for (auto item = waiting_.begin(); item != end; ++item) ids.push_back(item->id);
   waiting_.erase(waiting_.begin(), end);
@@ -67,7 +77,7 @@ std::vector<uint64_t> BatchQueue::TakeReady(TimePoint now) {
 
 std::optional<TimePoint> BatchQueue::NextWakeUp() const {
   if (waiting_.empty()) return std::nullopt;
-  if (closed_ || IsFull()) return TimePoint::min();
+  if (closed_ || RowsThatAreEnough() > 0) return TimePoint::min();
   TimePoint first = TimePoint::max();
   for (const Item& item : waiting_) {
     first = std::min({first, item.expires, item.submitted + options_.max_queue_delay});

@@ -19,14 +19,19 @@ namespace evaserve {
 //
 // Requests run by priority and within one in the order they came, never skipping one. A batch is
 // ready when
-//   (a) it is full: one more request would pass max_batch_size, or
+//   (a) it is full: one more request would pass max_batch_size or max_batch_tokens, or
 //   (b) its oldest request has waited max_queue_delay, or
-//   (c) the queue is closed.
+//   (c) the queue is closed, or
+//   (d) what waits reaches a preferred size: then the largest of these that is reached is its size.
 class BatchQueue {
  public:
   struct Options {
     // Rows of one batch, over its requests; a request alone may have more.
     int64_t max_batch_size = 64;
+    // Tokens of one batch, likewise; 0: no limit.
+    int64_t max_batch_tokens = 0;
+    // Rows that make a batch without waiting any longer, in ascending order.
+    std::vector<int64_t> preferred_batch_sizes = {};
     // How long a request waits for company. 0: it runs as soon as the model is free.
     std::chrono::microseconds max_queue_delay{0};
     // Requests that wait; more are refused, so that overload shows at once.
@@ -37,6 +42,7 @@ class BatchQueue {
   struct Item {
     uint64_t id = 0;
     int64_t rows = 1;
+    int64_t tokens = 0;
     int priority = kDefaultPriority;
     TimePoint submitted;
     TimePoint expires = TimePoint::max();  // when it must run at the latest
@@ -65,9 +71,10 @@ class BatchQueue {
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
 
  private:
-  // How many at the front make the next batch.
-  size_t NextBatch() const;
-  bool IsFull() const;
+  // How many at the front make a batch of up to `max_rows`.
+  size_t NextBatch(int64_t max_rows) const;
+  // The rows of a batch that needs not wait for more, 0 if it has to.
+  int64_t RowsThatAreEnough() const;
 
   const Options options_;
   std::deque<Item> waiting_;  // by priority, then oldest first

@@ -49,6 +49,40 @@ TEST(BatchQueueTest, EndsABatchBeforeTheRequestThatDoesNotFitAndSkipsNone) {
   EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(2, 3));
 }
 
+TEST(BatchQueueTest, ABatchHasNoMoreTokensThanAllowed) {
+  BatchQueue queue({.max_batch_tokens = 10, .max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .tokens = 6, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 2, .tokens = 4, .submitted = kStart}).ok());
+  EXPECT_THAT(queue.TakeReady(kStart), IsEmpty());
+  ASSERT_TRUE(queue.Push({.id = 3, .tokens = 1, .submitted = kStart}).ok());
+  ASSERT_TRUE(queue.Push({.id = 4, .tokens = 99, .submitted = kStart}).ok());
+
+  EXPECT_EQ(queue.NextWakeUp(), TimePoint::min());
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1, 2));
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(3));
+  EXPECT_THAT(queue.TakeReady(kStart + milliseconds(5)), ElementsAre(4));
+}
+
+TEST(BatchQueueTest, APreferredSizeDoesNotWait) {
+  BatchQueue queue({.preferred_batch_sizes = {2, 4}, .max_queue_delay = milliseconds(5)});
+  ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
+  EXPECT_THAT(queue.TakeReady(kStart), IsEmpty());
+  for (uint64_t id : {2, 3}) ASSERT_TRUE(queue.Push({.id = id, .submitted = kStart}).ok());
+
+  EXPECT_EQ(queue.NextWakeUp(), TimePoint::min());
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(1, 2));
+  EXPECT_THAT(queue.TakeReady(kStart), IsEmpty());
+  for (uint64_t id : {4, 5, 6, 7, 8}) ASSERT_TRUE(queue.Push({.id = id, .submitted = kStart}).ok());
+  EXPECT_THAT(queue.TakeReady(kStart), ElementsAre(3, 4, 5, 6));
+  EXPECT_THAT(queue.TakeReady(kStart + milliseconds(5)), ElementsAre(7, 8));
+}
+
+TEST(BatchQueueTest, WhatHasWaitedLongEnoughRunsInAnySize) {
+  BatchQueue queue({.preferred_batch_sizes = {2}, .max_queue_delay = milliseconds(5)});
+  for (uint64_t id : {1, 2, 3}) ASSERT_TRUE(queue.Push({.id = id, .submitted = kStart}).ok());
+  EXPECT_THAT(queue.TakeReady(kStart + milliseconds(5)), ElementsAre(1, 2, 3));
+}
+
 TEST(BatchQueueTest, OneThatIsLargerThanABatchRunsAlone) {
   BatchQueue queue({.max_batch_size = 4});
   ASSERT_TRUE(queue.Push({.id = 1, .rows = 9, .submitted = kStart}).ok());

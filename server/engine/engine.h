@@ -37,6 +37,7 @@ struct EngineOptions {
   OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   // Of models that take tensors: the rows of one batch, and how long a request waits for company.
   int max_batch_size = 64;
+  std::vector<int64_t> preferred_batch_sizes = {};  // ascending: these do not wait any longer
   std::chrono::microseconds max_queue_delay{0};
   // Called on the engine's thread when the model's device is lost: nothing will run any more.
   std::function<void(const absl::Status&)> on_model_lost = [](const absl::Status&) {};

@@ -15,6 +15,8 @@ TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptio
       options_(options),
       observer_(observer),
       queue_({.max_batch_size = options.max_batch_size,
+              .max_batch_tokens = options.max_batch_tokens,
+              .preferred_batch_sizes = options.preferred_batch_sizes,
               .max_queue_delay = options.max_queue_delay,
               .max_waiting = options.max_waiting,
               .overload_status = options.overload_status}),
@@ -38,6 +40,7 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
   }
   if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
   BatchQueue::Item item{.rows = request.batch,
+                        .tokens = model_->NumTokens(request.inputs),
                         .priority = request.priority,
                         .submitted = now,
                         .expires = request.deadline};

@@ -70,6 +70,12 @@ constexpr Key kKeys[] = {
      }},
     {"max_batch_tokens", ReadCount<&EngineOptions::max_batch_tokens>},
     {"max_batch_size", ReadCount<&EngineOptions::max_batch_size>},
+    {"preferred_batch_size",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       std::vector<int64_t>& sizes = to.engine.preferred_batch_sizes;
+       sizes = fields.Integers(name, sizes, 1, 1 << 20);
+       std::ranges::sort(sizes);
+     }},
     {"max_queue_delay_ms",
      [](const char* name, JsonFields& fields, ServingSettings& to) {
        const std::chrono::duration<double, std::milli> fallback = to.engine.max_queue_delay;

@@ -53,6 +53,9 @@ void FillTensorConfig(const TensorEngine& engine, inference::ModelConfig& config
   auto& parameters = *config.mutable_parameters();
   parameters["num_parameters"].set_string_value(absl::StrCat(info.num_parameters));
   for (const auto& [name, value] : info.parameters) parameters[name].set_string_value(value);
+  for (const int64_t size : engine.options().preferred_batch_sizes) {
+    config.mutable_dynamic_batching()->add_preferred_batch_size(static_cast<int32_t>(size));
+  }
   config.mutable_dynamic_batching()->set_max_queue_delay_microseconds(
       static_cast<uint64_t>(engine.options().max_queue_delay.count()));
 }
