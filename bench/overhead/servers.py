@@ -126,14 +126,10 @@ def write_repository(folder: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def evaserve(
-    build: pathlib.Path,
-    folder: pathlib.Path,
-    name: str = "evaserve",
-    log_level: str = "warning",
-    with_repository: bool = False,
+def evaserve_with(
+    build: pathlib.Path, folder: pathlib.Path, name: str, options: list
 ) -> Iterator[Server]:
-    """By default without its line for each request, as the others write none."""
+    """`options` say at least which models there are."""
     log = folder / f"{name}.log"
     target, metrics = free_address(), free_address()
 
@@ -144,12 +140,24 @@ def evaserve(
         except (urllib.error.URLError, OSError):
             return ""
 
+    command = [build / "bin/evaserve", *options, "--address", target, "--metrics-address", metrics]
+    if not any(str(option).startswith("--log-level") for option in options):
+        command += ["--log-level", "warning"]  # no line for each request, as the others write none
+    with running(command, log, folder) as process:
+        yield Server(name, wait_until(is_ready, process, log), process.pid, metrics)
+
+
+def evaserve(
+    build: pathlib.Path,
+    folder: pathlib.Path,
+    name: str = "evaserve",
+    log_level: str = "warning",
+    with_repository: bool = False,
+) -> contextlib.AbstractContextManager[Server]:
+    """With the identity model, and from a repository also the demo's, which is not loaded yet."""
     if with_repository:
         models = ["--model-repository", write_repository(folder)]
         models += ["--model-control-mode", "explicit", "--load-model", "identity"]
     else:
         models = ["--model", f"identity={write_model(folder)}"]
-    command = [build / "bin/evaserve", *models]
-    command += ["--address", target, "--metrics-address", metrics, "--log-level", log_level]
-    with running(command, log, folder) as process:
-        yield Server(name, wait_until(is_ready, process, log), process.pid, metrics)
+    return evaserve_with(build, folder, name, [*models, "--log-level", log_level])
