@@ -2,6 +2,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "models/eva_encoder/eva_encoder_model.h"
 #include "models/eva_pvt/eva_pvt_model.h"
 #include "models/eva_vit/eva_vit_model.h"
 #include "models/evabyte/evabyte_model.h"
@@ -28,6 +29,11 @@ constexpr Architecture kArchitectures[] = {
      [](const std::filesystem::path& directory, const nlohmann::json& config,
         const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
        return LoadEvaByteModel(directory, config, options, pool);
+     }},
+    {"eva_encoder",
+     [](const std::filesystem::path& directory, const nlohmann::json& config,
+        const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
+       return LoadEvaEncoderModel(directory, config, options, pool);
      }},
     {"eva_pvt_v2",
      [](const std::filesystem::path& directory, const nlohmann::json& config,

@@ -71,7 +71,8 @@ struct AttentionBuffers {
   FloatBuffer qkv, out, k_bar, beta;
 };
 
-// residual += attention(x), for the tokens of `items`, in rows of attention.size() floats.
+// residual += attention(x), for the tokens of `items`, in rows of attention.size() floats. x may be
+// residual.
 absl::Status AddAttention(const EvaAttention& attention, std::span<const RegionItem> items,
                           const float* x, int rows, float* residual, AttentionBuffers& buffers,
                           WorkerPool& workers);

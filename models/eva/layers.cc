@@ -75,6 +75,20 @@ int64_t Bytes(const NormLayer& layer) {
   return static_cast<int64_t>((layer.weight.size() + layer.bias.size()) * sizeof(float));
 }
 
+Activation ReadActivation(JsonFields& fields, const std::string& fallback) {
+  const std::string name = fields.String("hidden_act", fallback);
+  if (name == "relu") return Activation::kRelu;
+  if (name != "gelu") fields.Fail("hidden_act", "\"gelu\" or \"relu\"");
+  return Activation::kGelu;
+}
+
+void Activate(Activation activation, float* x, int rows, int size, WorkerPool& workers) {
+  const ActivationParams params = {
+      .x = x, .x_stride = size, .y = x, .y_stride = size, .rows = rows, .size = size};
+  if (activation == Activation::kRelu) return ReluCpu(params, workers);
+  GeluCpu(params, workers);
+}
+
 void AddMlp(const Mlp& mlp, const float* x, int rows, float* hidden, float* residual,
             WorkerPool& workers) {
   const int64_t width = mlp.hidden_size(), in = mlp.fc1.weight.in_features();
@@ -94,13 +108,7 @@ void AddMlp(const Mlp& mlp, const float* x, int rows, float* hidden, float* resi
                workers);
       activated = packed;
     } else {
-      GeluCpu({.x = hidden,
-               .x_stride = width,
-               .y = hidden,
-               .y_stride = width,
-               .rows = count,
-               .size = static_cast<int>(width)},
-              workers);
+      Activate(mlp.activation, hidden, count, static_cast<int>(width), workers);
     }
     Apply(mlp.fc2, activated, count, residual + begin * mlp.fc2.out_features(), workers,
           /*accumulate=*/true);

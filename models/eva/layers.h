@@ -35,7 +35,8 @@ LinearLayer ReadLinear(TensorReader& reader, const std::string& prefix,
 
 NormLayer ReadNorm(TensorReader& reader, const std::string& prefix, int size, float eps);
 
-// Rows of a layer, contiguous. `accumulate`: y += instead of y =, as for a residual.
+// Rows of a layer, contiguous. `accumulate`: y += instead of y =, as for a residual. A norm's y may
+// be x.
 void Apply(const LinearLayer& layer, const float* x, int rows, float* y, WorkerPool& workers,
            bool accumulate = false);
 void Apply(const NormLayer& layer, const float* x, int rows, float* y, WorkerPool& workers);
@@ -46,15 +47,26 @@ void MeanOfRows(const float* x, int groups, int count, int size, float* y);
 int64_t Bytes(const LinearLayer& layer);
 int64_t Bytes(const NormLayer& layer);
 
-// fc1, GELU, fc2 as transformers have it.
+enum class Activation { kGelu, kRelu };
+
+// "hidden_act" of a config.json, `fallback` if it is absent. An error of `fields` for one that is
+// not known.
+Activation ReadActivation(JsonFields& fields, const std::string& fallback);
+
+// x = activation(x) for contiguous rows.
+void Activate(Activation activation, float* x, int rows, int size, WorkerPool& workers);
+
+// fc1, an activation, fc2 as transformers have it.
 struct Mlp {
   LinearLayer fc1, fc2;
-  bool is_gated = false;  // fc1 gives [gate | up], and gelu(gate) * up goes on
+  bool is_gated = false;                      // fc1 gives [gate | up], and gelu(gate) * up goes on
+  Activation activation = Activation::kGelu;  // without a gate
 
   int64_t hidden_size() const { return fc1.out_features(); }
 };
 
-// residual += mlp(x) for contiguous rows; `hidden` is scratch of MlpScratch() floats.
+// residual += mlp(x) for contiguous rows; `hidden` is scratch of MlpScratch() floats. x may be
+// residual.
 void AddMlp(const Mlp& mlp, const float* x, int rows, float* hidden, float* residual,
             WorkerPool& workers);
 int64_t MlpScratch(const Mlp& mlp, int rows);

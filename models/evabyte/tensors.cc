@@ -1,10 +1,8 @@
 #include "models/evabyte/tensors.h"
 
-#include <algorithm>
 #include <string>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "models/io/tensor_reader.h"
 
@@ -48,22 +46,6 @@ EvaByteLayerTensors ReadLayer(TensorReader& reader, const EvaByteConfig& config,
   return layer;
 }
 
-// A checkpoint with more layers than its config would load and answer nonsense.
-absl::Status CheckNoFurtherLayer(const Checkpoint& checkpoint, int num_layers) {
-  constexpr std::string_view kPrefix = "model.layers.";
-  for (const std::string& name : checkpoint.names()) {
-    if (!name.starts_with(kPrefix)) continue;
-    int layer = 0;
-    const size_t dot = std::min(name.find('.', kPrefix.size()), name.size());
-    if (!absl::SimpleAtoi(name.substr(kPrefix.size(), dot - kPrefix.size()), &layer)) continue;
-    if (layer < num_layers) continue;
-    return absl::InvalidArgumentError(absl::StrCat(checkpoint.root_file().string(), ": tensor \"",
-                                                   name, "\": config.json has num_hidden_layers ",
-                                                   num_layers));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<EvaByteTensors> ReadEvaByteTensors(const Checkpoint& checkpoint,
@@ -81,9 +63,8 @@ absl::StatusOr<EvaByteTensors> ReadEvaByteTensors(const Checkpoint& checkpoint,
       ReadMatrix(reader, {"lm_head.weight"}, int64_t{config.num_pred_heads} * config.vocab_size,
                  config.hidden_size);
   if (!reader.status().ok()) return reader.status();
-  if (absl::Status status = CheckNoFurtherLayer(checkpoint, config.num_layers); !status.ok()) {
-    return status;
-  }
+  absl::Status status = CheckNoFurtherLayer(checkpoint, "model.layers.", config.num_layers);
+  if (!status.ok()) return status;
   tensors.num_parameters = reader.num_parameters();
   tensors.vector_bytes = reader.vector_bytes();
   return tensors;

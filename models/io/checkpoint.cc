@@ -1,7 +1,9 @@
 #include "models/io/checkpoint.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "models/io/json_file.h"
 
@@ -79,6 +81,21 @@ std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
   for (const auto& [name, file] : file_of_) names.push_back(name);
   return names;
+}
+
+absl::Status CheckNoFurtherLayer(const Checkpoint& checkpoint, std::string_view prefix,
+                                 int num_layers) {
+  for (const std::string& name : checkpoint.names()) {
+    if (!name.starts_with(prefix)) continue;
+    int layer = 0;
+    const size_t dot = std::min(name.find('.', prefix.size()), name.size());
+    if (!absl::SimpleAtoi(name.substr(prefix.size(), dot - prefix.size()), &layer)) continue;
+    if (layer < num_layers) continue;
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint.root_file().string(), ": tensor \"",
+                                                   name, "\": config.json has num_hidden_layers ",
+                                                   num_layers));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace evaserve

@@ -41,4 +41,9 @@ class Checkpoint {
   std::map<std::string, size_t, std::less<>> file_of_;  // index into files_, by tensor
 };
 
+// InvalidArgument, naming the tensor, if there is one of a layer beyond num_hidden_layers: such a
+// checkpoint would load and answer nonsense. `prefix` as in "model.layers.".
+absl::Status CheckNoFurtherLayer(const Checkpoint& checkpoint, std::string_view prefix,
+                                 int num_layers);
+
 }  // namespace evaserve

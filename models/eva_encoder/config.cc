@@ -1,0 +1,99 @@
+#include "models/eva_encoder/config.h"
+
+#include <cmath>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "models/io/json_fields.h"
+
+namespace evaserve {
+namespace {
+
+constexpr int kMaxSize = 1 << 16;
+constexpr int kMaxVocabulary = 1 << 24;
+constexpr int kMaxLayers = 1024;
+constexpr char kRootOfSize[] = "sqrt(hidden_size)";
+
+void ReadSizes(JsonFields& fields, EvaEncoderConfig& config) {
+  const auto integer = [&](const char* key, std::optional<int64_t> fallback, int64_t max) {
+    return static_cast<int>(fields.Integer(key, fallback, 1, max));
+  };
+  config.vocab_size = integer("vocab_size", {}, kMaxVocabulary);
+  config.size = integer("hidden_size", {}, kMaxSize);
+  config.mlp_size = integer("intermediate_size", {}, kMaxSize);
+  config.num_heads = integer("num_attention_heads", {}, kMaxSize);
+  config.num_layers = integer("num_hidden_layers", {}, kMaxLayers);
+  config.max_tokens = integer("max_source_positions", 1024, kMaxSize);
+  config.padding_idx = static_cast<int>(fields.Integer("padding_idx", 1, 0, config.vocab_size - 1));
+  if (config.size % config.num_heads != 0) {
+    fields.Fail("hidden_size",
+                absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
+  }
+}
+
+float ReadEmbedScale(const nlohmann::json& json, JsonFields& fields, int size) {
+  const auto found = json.find("embed_scale");
+  if (found != json.end() && found->is_number()) {
+    return static_cast<float>(fields.Number("embed_scale", {}, 1e-6, 1e6));
+  }
+  if (fields.String("embed_scale", kRootOfSize) != kRootOfSize) {
+    fields.Fail("embed_scale", absl::StrCat("a number or \"", kRootOfSize, "\""));
+  }
+  return std::sqrt(static_cast<float>(size));
+}
+
+void ReadLayout(const nlohmann::json& json, JsonFields& fields, EvaEncoderConfig& config) {
+  config.normalizes_before = fields.Boolean("normalize_before", false);
+  config.activation = ReadActivation(fields, "relu");
+  config.norm_eps = static_cast<float>(fields.Number("layer_norm_eps", 1e-5, 0, 1));
+  config.embed_scale = ReadEmbedScale(json, fields, config.size);
+  const std::string positions = fields.String("positions", "sinusoidal");
+  config.has_learned_positions = positions == "learned";
+  if (positions != "learned" && positions != "sinusoidal") {
+    fields.Fail("positions", "\"sinusoidal\" or \"learned\"");
+  }
+  config.has_embedding_norm = fields.Boolean("layernorm_embedding", false);
+  config.has_masked_lm_head = fields.Boolean("masked_lm_head", false);
+}
+
+absl::Status CheckAttention(const EvaEncoderConfig& config) {
+  if (config.attention.is_2d) {
+    return absl::InvalidArgumentError("attn_2d is true, allowed is false");
+  }
+  if (config.min_tokens() > config.max_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_landmarks is ", config.attention.num_landmarks, ", must be at most ",
+                     config.RegionsOf(config.max_tokens).num_padded(),
+                     ", what max_source_positions is padded "
+                     "to"));
+  }
+  return ValidateHeads(config.num_heads, config.size / config.num_heads);
+}
+
+}  // namespace
+
+int EvaEncoderConfig::min_tokens() const {
+  return (attention.num_landmarks - 1) / attention.window * attention.window + 1;
+}
+
+absl::StatusOr<EvaEncoderConfig> ReadEvaEncoderConfig(const std::filesystem::path& file,
+                                                      const nlohmann::json& json,
+                                                      std::optional<DType> dtype) {
+  JsonFields fields(json, file.string());
+  EvaEncoderConfig config;
+  ReadSizes(fields, config);
+  ReadLayout(json, fields, config);
+  config.dtype = ReadComputeType(fields, dtype);
+  if (!fields.Has("attn")) fields.Fail("attn", "an object");
+  if (!fields.status().ok()) return fields.status();
+  absl::StatusOr<EvaAttentionConfig> attention =
+      ReadEvaAttentionConfig(json["attn"], absl::StrCat(file.string(), ": attn"));
+  if (!attention.ok()) return attention.status();
+  config.attention = *attention;
+  absl::Status status = CheckAttention(config);
+  if (status.ok()) return config;
+  return absl::InvalidArgumentError(
+      absl::StrCat(file.string(), ": attn: ", std::string(status.message())));
+}
+
+}  // namespace evaserve
