@@ -70,7 +70,6 @@ class BlockRunner {
       MixMu(p_.mu_scale, k_bar_, size, s_.mu);
     }
     for (int c = 0; c < block_.num_chunks; ++c) {
-      Prefetch(c + 1, Rows(p_.v));
       kernels_.landmark_value(Chunk(c), s_.mu + c * p_.head_dim, s_.weights,
                               beta_ + c * p_.head_dim);
     }
@@ -96,21 +95,10 @@ class BlockRunner {
     return chunk;
   }
 
-  // The rows of one head lie too far apart for the hardware to foresee.
-  void Prefetch(int c, const float* rows) const {
-    if (c >= block_.num_chunks) return;
-    for (const int32_t token : block_.item->regions->members_of(block_.chunk_begin + c)) {
-      for (int d = 0; token >= 0 && d < p_.head_dim; d += 16) {
-        __builtin_prefetch(rows + token * p_.stride + d);
-      }
-    }
-  }
-
   // y = map(means of the chunks' rows of x).
   void Map(const AdaptiveMap& map, const float* x, float* y) {
     const float factor = 1.f / static_cast<float>(block_.item->regions->chunk_members);
     for (int c = 0; c < block_.num_chunks; ++c) {
-      Prefetch(c + 1, Rows(x));
       kernels_.landmark_sum(Chunk(c), Rows(x), factor, s_.means + c * p_.head_dim);
     }
     ApplyMap(map, s_.means, block_.num_chunks, p_.head_dim, y);

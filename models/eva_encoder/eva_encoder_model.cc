@@ -97,6 +97,9 @@ class EvaEncoderModel final : public TensorModel {
   EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network);
 
   const TensorModelInfo& info() const override { return info_; }
+  int64_t NumTokens(const Inputs& inputs) const override {
+    return inputs[kInputIds].shape[0] * inputs[kInputIds].shape[1];
+  }
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:

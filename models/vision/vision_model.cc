@@ -12,9 +12,10 @@ namespace {
 
 constexpr int kChannels = 3;
 constexpr int kPixelValues = 0, kImage = 1;  // inputs
-// Tokens that go through the layers together: enough for the kernels, and activations that do not
+// Tokens that go through the layers together: enough for the kernels, and activations that stay in
+// the second-level cache and do not
 // grow with the batch.
-constexpr int kTokensPerPass = 6272;
+constexpr int kTokensPerPass = 1024;
 // Images of one request: a small file becomes many pixels.
 constexpr int64_t kMaxImages = 256;
 

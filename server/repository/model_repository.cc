@@ -1,8 +1,14 @@
 #include "server/repository/model_repository.h"
 
 #include <malloc.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +36,22 @@ std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
   return std::shared_ptr<SomeEngine>(std::move(loaded), kept);
 }
 
+// Runs `work`, which may take a core for long, so that the threads of other models go first where
+// cores are few. On a thread of its own: those that are started later inherit a priority, and
+// without privileges none can be raised again.
+template <typename Work>
+std::invoke_result_t<Work> AtLowPriority(Work work) {
+  constexpr int kNice = 10;
+  std::optional<std::invoke_result_t<Work>> result;
+  std::thread thread([&] {
+    pthread_setname_np(pthread_self(), "eva-load");
+    setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
+    result = work();
+  });
+  thread.join();
+  return *std::move(result);
+}
+
 std::string Title(std::string_view name, int64_t version) {
   return absl::StrCat("model \"", std::string(name), "\" version ", version);
 }
@@ -53,8 +75,8 @@ const char* Name(ModelState state) {
 absl::StatusOr<AnyEngine> ModelRepository::MakeEngine(const ModelSource& source) const {
   const ServingSettings& settings = source.settings;
   auto loaded = std::make_shared<LoadedModel>(settings.num_threads);
-  absl::StatusOr<AnyModel> model =
-      options_.load_model(source.directory, settings.load, loaded->pool);
+  absl::StatusOr<AnyModel> model = AtLowPriority(
+      [&] { return options_.load_model(source.directory, settings.load, loaded->pool); });
   if (!model.ok()) return model.status();
   auto* const sequences = std::get_if<std::unique_ptr<Model>>(&*model);
   if (sequences != nullptr && settings.warmup_tokens > 0) {

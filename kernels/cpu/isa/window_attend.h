@@ -181,29 +181,10 @@ void AttendWindow(const WindowAttend& args, const WindowScratch& s, const int32_
   }
 }
 
-// Rows of one head lie too far apart for the hardware to foresee.
-inline void PrefetchWindow(const WindowAttend& args, int w) {
-  const int32_t* keys = args.keys + int64_t{w} * args.num_keys;
-  for (int j = 0; j < args.num_keys; ++j) {
-    for (int d = 0; keys[j] >= 0 && d < args.head_dim; d += 16) {
-      __builtin_prefetch(args.k + keys[j] * args.kv_stride + d, /*write=*/0, /*locality=*/2);
-      __builtin_prefetch(args.v + keys[j] * args.kv_stride + d, /*write=*/0, /*locality=*/2);
-    }
-  }
-  const int32_t* queries = args.queries + int64_t{w} * args.num_queries;
-  for (int i = 0; i < args.num_queries; ++i) {
-    for (int d = 0; queries[i] >= 0 && d < args.head_dim; d += 16) {
-      __builtin_prefetch(args.q + queries[i] * args.q_stride + d, /*write=*/0, /*locality=*/2);
-      __builtin_prefetch(args.out + queries[i] * args.out_stride + d, /*write=*/1);
-    }
-  }
-}
-
 template <bool kBf16>
 void AttendWindows(const WindowAttend& args, const WindowScratch& s) {
   PrepareLandmarks<kBf16>(args, s);
   for (int w = 0; w < args.num_windows; ++w) {
-    if (w + 1 < args.num_windows) PrefetchWindow(args, w + 1);
     const bool is_masked = PrepareWindow<kBf16>(args, s, args.keys + int64_t{w} * args.num_keys);
     AttendWindow<kBf16>(args, s, args.queries + int64_t{w} * args.num_queries, is_masked);
   }
