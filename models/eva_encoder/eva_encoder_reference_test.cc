@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 
+#include "kernels/landmarks.h"
 #include "kernels/relative_bias.h"
 #include "kernels/serial_worker_pool.h"
 #include "kernels/window_attend.h"

@@ -16,18 +16,13 @@ namespace evaserve {
 
 // A translation encoder, small: a few tokens fill several windows.
 inline nlohmann::json TinyEncoderJson() {
-  return nlohmann::json::parse(R"({
+  return nlohmann::json::parse(R"json({
       "model_type": "eva_encoder", "vocab_size": 40, "padding_idx": 1, "hidden_size": 16,
       "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2,
       "normalize_before": false, "hidden_act": "relu", "layer_norm_eps": 1e-5,
       "embed_scale": "sqrt(hidden_size)", "positions": "sinusoidal", "max_source_positions": 64,
-      "attn": {
-  "window_size" : 4, "num_landmarks" : 4,
-      "overlap_window" : true,
-                         "attn_2d" : false,
-                                     "adaptive_proj" : "no-ln",
-                                                       "use_rpe" : false,
-                                                                   "use_t5_rpe" : true}})");
+      "attn": {"window_size": 4, "num_landmarks": 4, "overlap_window": true, "attn_2d": false,
+               "adaptive_proj": "no-ln", "use_rpe": false, "use_t5_rpe": true}})json");
 }
 
 // A masked language model, which has everything that a translation encoder does not have.
