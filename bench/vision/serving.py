@@ -7,7 +7,7 @@ TorchScript.
 
 One client, tritonclient, sends every server the same pixels, one image a request, and checks each
 answer. Each round calls every server in turn for --seconds; a ratio is the median of the rounds'
-ratios. The load runs on the same cores.
+ratios. The load runs on the same cores. Ends with 1 unless our faster type is fast enough.
 """
 
 import argparse
@@ -135,11 +135,11 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> bool:
                     rates.setdefault(name, []).append(rate)
     peers = [values for name, values in rates.items() if name.startswith("mlserver")]
     best = [max(round_) for round_ in zip(*peers, strict=True)]
-    met = bool(best)
+    met = False
     for name, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(values, best, strict=True)) if best else 0
         print(f"{name:24} {statistics.median(values):8.2f} images/s {ratio:6.2f}x the best mlserver")
-        met = met and (not name.startswith("evaserve") or ratio >= TARGET)
+        met = met or (name.startswith("evaserve") and ratio >= TARGET)
     return met
 
 
