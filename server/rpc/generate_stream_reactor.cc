@@ -27,11 +27,12 @@ class GenerateStreamReactor::Prompt : public StreamAnswer<v1::GenerateStreamResp
                                       public ResponseSink,
                                       public std::enable_shared_from_this<Prompt> {
  public:
-  Prompt(uint64_t index, std::shared_ptr<GenerateStreamReactor> stream)
+  Prompt(uint64_t index, std::shared_ptr<GenerateStreamReactor> stream, const std::string& id)
       : index_(index), stream_(std::move(stream)) {
     scope = std::make_unique<RequestScope>(stream_->log_,
                                            stream_->authorizer_.CallerOf(stream_->context()),
                                            "GenerateStream", MethodKind::kInference);
+    scope->SetId(RequestIdOf(stream_->context(), id));
   }
 
   uint64_t index() const { return index_; }
@@ -74,7 +75,6 @@ void GenerateStreamReactor::Prompt::Begin(const v1::BeginPrompt& begin) {
 
 absl::Status GenerateStreamReactor::Prompt::TryBegin(const v1::BeginPrompt& begin) {
   const v1::GenerateRequest& from = begin.request();
-  scope->SetId(RequestIdOf(stream_->context(), from.request_id()));
   scope->input_bytes = InputBytes(from);
   absl::StatusOr<ReadyModel> model = FindTextModel(stream_->models_, scope->caller(), from.model());
   if (!model.ok()) return model.status();
@@ -194,7 +194,8 @@ void GenerateStreamReactor::OnRequest(const v1::GenerateStreamRequest& request) 
 
 void GenerateStreamReactor::Begin(uint64_t index, const v1::BeginPrompt& begin) {
   auto prompt = std::make_shared<Prompt>(
-      index, std::static_pointer_cast<GenerateStreamReactor>(shared_from_this()));
+      index, std::static_pointer_cast<GenerateStreamReactor>(shared_from_this()),
+      begin.request().request_id());
   bool is_taken, is_full;
   {
     absl::MutexLock lock(&mutex_);

@@ -54,10 +54,12 @@ class StreamInferReactor::OpenRequest : public StreamAnswer<ModelStreamInferResp
                                         public ResponseSink,
                                         public std::enable_shared_from_this<OpenRequest> {
  public:
-  explicit OpenRequest(std::shared_ptr<StreamInferReactor> stream) : stream_(std::move(stream)) {
+  OpenRequest(std::shared_ptr<StreamInferReactor> stream, const std::string& id)
+      : stream_(std::move(stream)) {
     scope = std::make_unique<RequestScope>(stream_->log_,
                                            stream_->authorizer_.CallerOf(stream_->context()),
                                            "ModelStreamInfer", MethodKind::kInference);
+    scope->SetId(RequestIdOf(stream_->context(), id));
   }
 
   // Runs `request`; its end may come before this returns.
@@ -98,7 +100,6 @@ class StreamInferReactor::OpenRequest : public StreamAnswer<ModelStreamInferResp
 void StreamInferReactor::OpenRequest::Run(const ModelInferRequest& request) {
   names_.set_id(request.id());
   names_.set_model_name(request.model_name());
-  scope->SetId(RequestIdOf(stream_->context(), request.id()));
   if (absl::Status begun = Begin(request); !begun.ok()) End(std::move(begun), {});
 }
 
@@ -237,7 +238,7 @@ StreamInferReactor::StreamInferReactor(grpc::CallbackServerContext& context,
 
 void StreamInferReactor::OnRequest(const ModelInferRequest& request) {
   auto answer = std::make_shared<OpenRequest>(
-      std::static_pointer_cast<StreamInferReactor>(shared_from_this()));
+      std::static_pointer_cast<StreamInferReactor>(shared_from_this()), request.id());
   if (Open(answer)) answer->Run(request);
 }
 
