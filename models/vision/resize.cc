@@ -40,8 +40,8 @@ std::vector<Taps> MakeTaps(int from, int to, const Filter& filter) {
   std::vector<Taps> all(to);
   for (int i = 0; i < to; ++i) {
     const double center = (i + 0.5) * scale;
-    const int begin = std::max(0, static_cast<int>(center - support + 0.5));
-    const int end = std::min(from, static_cast<int>(center + support + 0.5));
+    const int begin = std::max(0, static_cast<int>(std::lround(center - support)));
+    const int end = std::min(from, static_cast<int>(std::lround(center + support)));
     std::vector<double> weights;
     double sum = 0;
     for (int j = begin; j < end; ++j) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -48,7 +49,7 @@ class BatchQueue {
     TimePoint expires = TimePoint::max();  // when it must run at the latest
   };
 
-  explicit BatchQueue(Options options) : options_(options) {}
+  explicit BatchQueue(Options options) : options_(std::move(options)) {}
 
   // Errors: QueueFullError() if too many are waiting, Unavailable after Close().
   absl::Status Push(const Item& item);
