@@ -27,6 +27,10 @@ size_t Find(const std::vector<TensorSpec>& specs, const char* name, TensorType t
   return static_cast<size_t>(std::ranges::find_if(specs, is_it) - specs.begin());
 }
 
+absl::Status DoesNotClassify(const std::string& model) {
+  return absl::UnimplementedError(absl::StrCat("model \"", model, "\" does not classify images"));
+}
+
 absl::StatusOr<int> PriorityOf(const v1::ClassifyRequest& request) {
   if (request.priority() == 0) return kDefaultPriority;
   if (request.priority() <= kLeastUrgent) return static_cast<int>(request.priority());
@@ -38,13 +42,12 @@ absl::StatusOr<int> PriorityOf(const v1::ClassifyRequest& request) {
 absl::StatusOr<TensorCall::Work> PrepareClassify(const ReadyModel& model,
                                                  const v1::ClassifyRequest& request,
                                                  v1::ClassifyResponse& response) {
-  static const TensorModelInfo kNoTensors;
-  const TensorModelInfo& info = model.tensors == nullptr ? kNoTensors : model.tensors->info();
+  if (model.tensors == nullptr) return DoesNotClassify(model.name);
+  const TensorModelInfo& info = model.tensors->info();
   const size_t input = Find(info.inputs, kImage, TensorType::kBytes, /*rank=*/1);
   const size_t output = Find(info.outputs, kLogits, TensorType::kFp32, /*rank=*/2);
   if (input == info.inputs.size() || output == info.outputs.size()) {
-    return absl::UnimplementedError(
-        absl::StrCat("model \"", model.name, "\" does not classify images"));
+    return DoesNotClassify(model.name);
   }
   if (request.image().empty()) {
     return Refuse("image: got 0 bytes, allowed is a JPEG or PNG file");
