@@ -31,7 +31,7 @@ struct GrpcServerOptions {
   int max_message_bytes = 64 << 20;
   // Memory for what has been received and is not handed on yet, of all connections together. gRPC
   // 1.51 takes a message in whole before it looks at its size, up to 4 GiB; past this, it ends
-  // calls with RESOURCE_EXHAUSTED, whichever wait for the rest of their messages.
+  // calls and closes connections as they come to hand, also of clients that sent little.
   int64_t receive_memory_bytes = int64_t{1} << 30;
   // Metadata of one call; more is refused with RESOURCE_EXHAUSTED.
   int max_metadata_bytes = 16 << 10;
