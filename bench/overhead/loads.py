@@ -71,8 +71,11 @@ def p99_beside_loading(load: Load, server: Server, concurrency: int) -> float:
     """In ms, of calls while the server loads its repository's other model and unloads it."""
     script = ROOT / "bench/overhead/load_model.py"
     command = [PYTHON, script, server.target, "demo", "--after", str(load.seconds / 4)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as loading:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as loading:
+        if loading.stdout.readline() != b"ready\n":
+            raise LoadFailed(f"{server.name}: {script.name} did not start")
         p99_us = load.sample(server, concurrency).p99_us
+        loading.communicate()
     if loading.returncode != 0:
         raise LoadFailed(f"{server.name}: could not load the demo's model")
     return p99_us / 1e3

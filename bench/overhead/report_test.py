@@ -39,6 +39,7 @@ class ReportTest(unittest.TestCase):
         self.assertTrue(floor.is_met)
         for target in (mlserver, kserve, latency):
             self.assertIsNone(target.reached)
+            self.assertFalse(target.is_met)
             self.assertIn("not measured", target.cells())
 
     def test_limits_are_least_or_most(self) -> None:
