@@ -22,7 +22,7 @@ void LimitDecompression(int64_t bytes);
 //
 // Has the place of the function of this name in the shared library of gRPC, which calls it for
 // every compressed message. That is not its public interface: a test of the whole server
-// (tests/conformance/test_hostile_clients.py) shows that it is used.
+// (tests/conformance/test_hostile_calls.py) shows that it is used.
 __attribute__((visibility("default"))) int grpc_msg_decompress(grpc_compression_algorithm algorithm,
                                                                grpc_slice_buffer* input,
                                                                grpc_slice_buffer* output);

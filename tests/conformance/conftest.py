@@ -8,6 +8,15 @@ import grpc
 import pytest
 from evaserve_program import Evaserve
 from evaserve_stubs import load_stubs, make_stubs
+from victim import (
+    LIMIT_MB,
+    RECEIVE_MIB,
+    SOON_S,
+    SOON_SANITIZED_S,
+    Victim,
+    all_files_allowed,
+    wait_until,
+)
 
 PYTHON_EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "client" / "python"
 
@@ -95,3 +104,42 @@ def generate_greedily(channel, stubs, prompt, **call_options):
 def expected(channel, stubs):
     """The answer to every prompt, as the generated stubs get it: others must get the same."""
     return {prompt: generate_greedily(channel, stubs, prompt) for prompt in PROMPTS}
+
+
+@pytest.fixture
+def victim(pytestconfig, model_dir):
+    with all_files_allowed():
+        server = Victim(
+            pytestconfig.getoption("evaserve"),
+            *(f"--model=tiny={model_dir}", "--dtype=float32", f"--max-message-mb={LIMIT_MB}"),
+            f"--receive-memory-mb={RECEIVE_MIB}",
+            is_sanitized=pytestconfig.getoption("sanitized"),
+        )
+    yield server
+    # Whatever was done to it.
+    try:
+        wait_until(server.is_idle, "no request is left")
+        wait_until(lambda: server.metric("process_open_fds") <= server.files, "no file is left")
+    finally:
+        assert server.terminate() == 0
+
+
+@pytest.fixture
+def plain_build(pytestconfig):
+    """Of a test about memory and nothing else, or about files, without which a sanitizer fails."""
+    if pytestconfig.getoption("sanitized"):
+        pytest.skip("a sanitizer's build")
+
+
+@pytest.fixture
+def ask(victim, stubs, expected):
+    """Lets a real client ask, over a connection of its own; the answer must be right and soon."""
+    timeout_s = SOON_SANITIZED_S if victim.is_sanitized else SOON_S
+
+    def answer() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(victim.target, options) as channel:
+            text = generate_greedily(channel, stubs, PROMPTS[1], timeout=timeout_s)
+        assert text == expected[PROMPTS[1]]
+
+    return answer
