@@ -152,7 +152,8 @@ void DeclareLimits(CLI::App& app, Config& config, TextValues& text) {
   AddNumber(
       app, "receive-memory-mb", config.receive_memory_mb, {64, 1048576},
       "Memory in MiB, {limits}, for what has been received of messages that are not complete, "
-      "of all connections together. Past it calls end with `RESOURCE_EXHAUSTED`");
+      "of all connections together. Past it such calls end with `RESOURCE_EXHAUSTED`, and "
+      "connections are closed, also those of others: their calls end with `UNAVAILABLE`");
 }
 
 void DeclareLifeAndLog(CLI::App& app, TextValues& text) {
