@@ -1,6 +1,7 @@
 #include "bench/kernels/torch_gemm.h"
 
 #include <ATen/native/CPUBlas.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <vector>
@@ -47,11 +48,33 @@ void Multiply(const Operands<T>& operands, int64_t rows, int64_t out_features, i
   }
 }
 
+// Whether this machine has instructions for it; LibTorch says so by an exception.
+bool HasBFloat16Brgemm() {
+  Operands<at::BFloat16> operands{.x = std::vector<at::BFloat16>(kBlock * kBlock),
+                                  .w = std::vector<at::BFloat16>(kBlock * kBlock)};
+  std::vector<float> y(kBlock * kBlock);
+  try {
+    Multiply(operands, kBlock, kBlock, kBlock, y.data());
+  } catch (const c10::Error&) {
+    return false;
+  }
+  return true;
+}
+
+std::vector<float> Rounded(const float* values, int64_t count, bool to_bfloat16) {
+  std::vector<float> rounded(values, values + count);
+  if (to_bfloat16) {
+    for (float& value : rounded) value = static_cast<at::BFloat16>(value);
+  }
+  return rounded;
+}
+
 }  // namespace
 
 struct TorchGemm::State {
   int64_t rows = 0, out_features = 0, in_features = 0;
-  bool is_bfloat16 = false;
+  bool is_bfloat16 = false;   // operands' values
+  bool has_bfloat16 = false;  // they are kept as such, not as float32
   Operands<float> float32;
   Operands<at::BFloat16> bfloat16;
 };
@@ -61,27 +84,29 @@ TorchGemm::TorchGemm(const float* w, int64_t out_features, int64_t in_features, 
   state_->out_features = out_features;
   state_->in_features = in_features;
   state_->is_bfloat16 = is_bfloat16;
-  if (is_bfloat16) {
-    state_->bfloat16.w = Pack<at::BFloat16>(w, out_features, in_features);
+  state_->has_bfloat16 = is_bfloat16 && HasBFloat16Brgemm();
+  const auto rounded = Rounded(w, out_features * in_features, is_bfloat16);
+  if (state_->has_bfloat16) {
+    state_->bfloat16.w = Pack<at::BFloat16>(rounded.data(), out_features, in_features);
   } else {
-    state_->float32.w = Pack<float>(w, out_features, in_features);
+    state_->float32.w = Pack<float>(rounded.data(), out_features, in_features);
   }
 }
 
-TorchGemm::~TorchGemm() { at::native::cpublas::brgemm_release(state_->is_bfloat16); }
+TorchGemm::~TorchGemm() { at::native::cpublas::brgemm_release(state_->has_bfloat16); }
 
 void TorchGemm::SetInput(const float* x, int64_t rows) {
   const int64_t count = rows * state_->in_features;
   state_->rows = rows;
-  if (state_->is_bfloat16) {
+  if (state_->has_bfloat16) {
     state_->bfloat16.x.assign(x, x + count);
   } else {
-    state_->float32.x.assign(x, x + count);
+    state_->float32.x = Rounded(x, count, state_->is_bfloat16);
   }
 }
 
 void TorchGemm::Run(float* y) const {
-  if (state_->is_bfloat16) {
+  if (state_->has_bfloat16) {
     Multiply(state_->bfloat16, state_->rows, state_->out_features, state_->in_features, y);
   } else {
     Multiply(state_->float32, state_->rows, state_->out_features, state_->in_features, y);

@@ -6,7 +6,8 @@
 namespace evaserve {
 
 // y = x W^T by LibTorch's fastest matrix product of a type on this machine: brgemm on packed blocks
-// of 64 output features. One thread. What our kernels are compared to.
+// of 64 output features. One thread. What our kernels are compared to. bfloat16 on a machine
+// without instructions for it is float32 with rounded operands.
 class TorchGemm {
  public:
   // w is float32 [out_features, in_features], both multiples of 64.
