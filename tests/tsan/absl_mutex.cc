@@ -2,8 +2,7 @@
 //
 // That library is not built with the sanitizer, which then sees neither its locks nor the order
 // that they make, and reports every guarded variable as a race. The functions here take the place
-// of the library's, call them, and say what they did. Part of test programs of the tsan preset
-// only.
+// of the library's, call them, and say what they did. Part of every program of the tsan preset.
 
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
