@@ -30,20 +30,17 @@ const char* __tsan_default_suppressions() {
       "called_from_lib:libcrypto.so\n"
       "called_from_lib:libprotobuf.so\n"
       "called_from_lib:libssl.so\n"
-      // Its headers, compiled into our code: the bytes of messages, the operations of a call, and
-      // the end of what gRPC counts references of.
+      // Its headers, compiled into our code: the bytes of messages, and the end of calls and their
+      // operations, which gRPC counts references of.
       "race_top:^google::protobuf::\n"
       "race_top:^grpc::\n"
       "race_top:^operator delete\n"
-      "race_top:^std::function<void (bool)>::operator()\n"
-      "race_top:^std::_Function_base::_M_empty\n"
       "race:^grpc::internal::CallbackWithSuccessTag::Clear\n"
-      "race:^grpc::internal::CallbackWithSuccessTag::Set\n"
       "race:^grpc::internal::CallOpServerSendStatus::\n"
       "race:^grpc::internal::InterceptorBatchMethodsImpl::\n"
       "race:^grpc::internal::ServerCallbackCall::ServerCallbackCall\n"
       // It closes the connections that our listener hands to it, and their numbers come again.
-      "race_top:^accept4\n";
+      "race_top:accept4\n";
 }
 
 }  // extern "C"
