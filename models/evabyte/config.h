@@ -2,13 +2,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 #include "kernels/rope_table.h"
-#include "models/sampler.h"
 #include "models/tokenizer.h"
 #include "nlohmann/json.hpp"
 
@@ -41,15 +39,5 @@ struct EvaByteConfig {
 // and for a switch that asks for another function than the published models compute.
 absl::StatusOr<EvaByteConfig> ParseEvaByteConfig(const nlohmann::json& json,
                                                  const std::filesystem::path& directory);
-
-struct EvaByteGenerationConfig {
-  std::optional<std::vector<TokenId>> eos_tokens;
-  SamplingParams sampling;
-};
-
-// Reads generation_config.json of `directory`; what the file does not say, or a missing file,
-// leaves defaults. InvalidArgument as above.
-absl::StatusOr<EvaByteGenerationConfig> ReadEvaByteGenerationConfig(
-    const std::filesystem::path& directory, int vocab_size);
 
 }  // namespace evaserve

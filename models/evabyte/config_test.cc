@@ -3,7 +3,6 @@
 #include "gtest/gtest.h"
 #include "models/testing/random_model.h"
 #include "models/testing/status_matchers.h"
-#include "models/testing/temp_dir.h"
 
 namespace evaserve {
 namespace {
@@ -137,23 +136,6 @@ TEST(EvaByteConfigTest, RefusesOtherRopeScaling) {
               IsError(kInvalid, "rope_scaling", "factor", "above 1"));
   EXPECT_THAT(ErrorWith("rope_scaling", {{"type", "linear"}}),
               IsError(kInvalid, "rope_scaling", "factor", "missing"));
-}
-
-TEST(EvaByteGenerationConfigTest, AMissingFileLeavesDefaults) {
-  const TempDir dir;
-  const auto config = ReadEvaByteGenerationConfig(dir.path(), 320);
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_FALSE(config->eos_tokens);
-  EXPECT_EQ(config->sampling.temperature, 1.0);
-}
-
-TEST(EvaByteGenerationConfigTest, TakesOneEosTokenOrAList) {
-  const TempDir dir;
-  WriteFile(dir.path() / "generation_config.json", R"({"eos_token_id": 11})");
-  EXPECT_EQ(ReadEvaByteGenerationConfig(dir.path(), 320)->eos_tokens, std::vector<TokenId>{11});
-  WriteFile(dir.path() / "generation_config.json", R"({"eos_token_id": [2, 11]})");
-  EXPECT_EQ(ReadEvaByteGenerationConfig(dir.path(), 320)->eos_tokens,
-            (std::vector<TokenId>{2, 11}));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/io/checkpoint.h"
+#include "models/io/generation_config.h"
 
 namespace evaserve {
 namespace {
@@ -90,8 +91,8 @@ absl::StatusOr<std::unique_ptr<Model>> LoadEvaByteModel(const std::filesystem::p
                                                         EvaByteBackendFactory make_backend) {
   absl::StatusOr<EvaByteConfig> config = ParseEvaByteConfig(json, directory);
   if (!config.ok()) return config.status();
-  absl::StatusOr<EvaByteGenerationConfig> generation =
-      ReadEvaByteGenerationConfig(directory, config->vocab_size);
+  const absl::StatusOr<GenerationConfig> generation =
+      ReadGenerationConfig(directory, config->vocab_size);
   if (!generation.ok()) return generation.status();
   if (generation->eos_tokens) config->eos_tokens = *generation->eos_tokens;
   if (options.dtype) config->dtype = *options.dtype;
