@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "models/io/checkpoint.h"
 #include "models/io/generation_config.h"
+#include "models/step_check.h"
 
 namespace evaserve {
 namespace {
@@ -74,9 +75,12 @@ absl::Status EvaByteModel::Reserve(Sequence& sequence, int num_tokens) {
 }
 
 absl::StatusOr<std::vector<StepResult>> EvaByteModel::Step(std::span<const StepItem> items) {
-  if (absl::Status status = Validate(items, config_, ++num_steps_); !status.ok()) return status;
+  absl::Status status = ValidateStep(
+      items, {config_.vocab_size, config_.max_positions, config_.window}, ++num_steps_);
+  if (!status.ok()) return status;
   batch_.Assign(items, geometry_);
-  if (absl::Status status = backend_->Run(batch_); !status.ok()) return FailedStep(status);
+  status = backend_->Run(batch_);
+  if (!status.ok()) return FailedStep(status);
   absl::StatusOr<std::vector<StepResult>> results = outputs_.Compute(items);
   if (!results.ok()) return FailedStep(results.status());
   for (const StepItem& item : items) {

@@ -1,7 +1,6 @@
 #include "models/evabyte/sequence.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -40,15 +39,13 @@ bool EvaByteSequence::HasRoomFor(int num_tokens) const {
 }
 
 int64_t EvaByteSequence::MissingWindowPages(int num_tokens) const {
-  const int64_t needed = geometry_.PagesOf(geometry_.NumWindow(length_) + num_tokens);
+  const int64_t needed = geometry_.PagesOf(geometry_.NumWindow(length()) + num_tokens);
   return std::max<int64_t>(0, needed - std::ssize(window_pages_));
 }
 
 int64_t EvaByteSequence::MissingSummaryPages(int num_tokens) const {
-  const int64_t needed = geometry_.SummaryPages(length_ + num_tokens);
+  const int64_t needed = geometry_.SummaryPages(length() + num_tokens);
   return std::max<int64_t>(0, needed - std::ssize(summary_pages_));
 }
-
-bool EvaByteSequence::Join(uint64_t step) { return std::exchange(step_, step) != step; }
 
 }  // namespace evaserve

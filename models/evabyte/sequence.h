@@ -5,8 +5,8 @@
 
 #include "absl/status/status.h"
 #include "kernels/page_layout.h"
-#include "models/model.h"
 #include "models/page_pool.h"
+#include "models/step_check.h"
 
 namespace evaserve {
 
@@ -32,7 +32,7 @@ struct EvaByteGeometry {
 };
 
 // The state of one sequence: which pages hold it. Returns them to the pool when it goes.
-class EvaByteSequence final : public Sequence {
+class EvaByteSequence final : public CheckedSequence {
  public:
   EvaByteSequence(EvaByteGeometry geometry, PageAllocator& pages)
       : geometry_(geometry), pages_(pages) {}
@@ -40,20 +40,13 @@ class EvaByteSequence final : public Sequence {
   EvaByteSequence& operator=(const EvaByteSequence&) = delete;
   ~EvaByteSequence() override;
 
-  int64_t length() const override { return length_; }
-
   // Takes the pages for `num_tokens` more tokens; ResourceExhausted, and nothing taken, if too few
   // are free.
   absl::Status Reserve(int num_tokens);
-  bool HasRoomFor(int num_tokens) const;
-
-  void Advance(int num_tokens) { length_ += num_tokens; }
+  bool HasRoomFor(int num_tokens) const override;
 
   PageList window_pages() const { return window_pages_; }
   PageList summary_pages() const { return summary_pages_; }
-
-  // Remembers the step that the sequence takes part in; false if it does so already.
-  bool Join(uint64_t step);
 
  private:
   int64_t MissingWindowPages(int num_tokens) const;
@@ -61,8 +54,6 @@ class EvaByteSequence final : public Sequence {
 
   const EvaByteGeometry geometry_;
   PageAllocator& pages_;
-  int64_t length_ = 0;
-  uint64_t step_ = 0;
   std::vector<int32_t> window_pages_, summary_pages_;
 };
 

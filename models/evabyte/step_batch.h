@@ -3,11 +3,9 @@
 #include <span>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "kernels/attend.h"
 #include "kernels/store_slots.h"
 #include "kernels/summarize.h"
-#include "models/evabyte/config.h"
 #include "models/evabyte/sequence.h"
 #include "models/model.h"
 
@@ -26,9 +24,5 @@ struct StepBatch {
   // `items` are valid; what they point to must outlive the use of the batch.
   void Assign(std::span<const StepItem> items, EvaByteGeometry geometry);
 };
-
-// Whether a step may run, by the rules of Model::Step(). `step` is a number that no step had
-// before.
-absl::Status Validate(std::span<const StepItem> items, const EvaByteConfig& config, uint64_t step);
 
 }  // namespace evaserve
