@@ -1,12 +1,9 @@
 #include "models/page_pool.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -35,33 +32,21 @@ absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(const Options& option
   const int64_t bytes_per_page = options.layout.page_bytes() * options.num_layers;
   const absl::StatusOr<int> num_pages = NumPages(options.state_bytes, bytes_per_page);
   if (!num_pages.ok()) return num_pages.status();
-  const int64_t bytes = *num_pages * bytes_per_page;
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("state pool of ", bytes, " bytes: ", std::strerror(errno)));
-  }
-  // Decoding reads pages all over the region; with 4 KiB of memory to a TLB entry it took 10 to
-  // 20 % longer. Where the system has no huge pages the call fails, which does no harm.
-  madvise(data, bytes, MADV_HUGEPAGE);
-  return std::unique_ptr<PagePool>(
-      new PagePool(options, static_cast<std::byte*>(data), *num_pages));
+  absl::StatusOr<LazyMemory> memory = LazyMemory::Create(*num_pages * bytes_per_page);
+  if (!memory.ok()) return memory.status();
+  return std::unique_ptr<PagePool>(new PagePool(options, *std::move(memory), *num_pages));
 }
 
-PagePool::PagePool(const Options& options, std::byte* data, int num_pages)
+PagePool::PagePool(const Options& options, LazyMemory memory, int num_pages)
     : layout_(options.layout),
       num_layers_(options.num_layers),
-      data_(data),
+      memory_(std::move(memory)),
       allocator_({num_pages, kPageSlots, layout_.page_bytes() * num_layers_}) {}
-
-PagePool::~PagePool() {
-  munmap(data_, int64_t{allocator_.num_pages()} * num_layers_ * layout_.page_bytes());
-}
 
 PageStore PagePool::layer(int layer_index) const {
   const int num_pages = allocator_.num_pages();
-  return {layout_, data_ + int64_t{layer_index} * num_pages * layout_.page_bytes(), num_pages};
+  return {layout_, memory_.data() + int64_t{layer_index} * num_pages * layout_.page_bytes(),
+          num_pages};
 }
 
 }  // namespace evaserve

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/page_layout.h"
+#include "models/lazy_memory.h"
 #include "models/model.h"
 
 namespace evaserve {
@@ -41,8 +42,8 @@ class PageAllocator {
 // How many pages of page_bytes fit state_bytes; InvalidArgument if none does.
 absl::StatusOr<int> NumPages(int64_t state_bytes, int64_t page_bytes);
 
-// Pages in the CPU's memory: one region of virtual addresses, of which a page takes real memory
-// when it is first written. So what is resident is the most that was ever used.
+// Pages in the CPU's memory, of which one takes real memory when it is first written. So what is
+// resident is the most that was ever used.
 class PagePool {
  public:
   struct Options {
@@ -55,21 +56,17 @@ class PagePool {
   // has no address space left.
   static absl::StatusOr<std::unique_ptr<PagePool>> Create(const Options& options);
 
-  PagePool(const PagePool&) = delete;
-  PagePool& operator=(const PagePool&) = delete;
-  ~PagePool();
-
   PageAllocator& allocator() { return allocator_; }
 
   // The pages of one layer.
   PageStore layer(int layer_index) const;
 
  private:
-  PagePool(const Options& options, std::byte* data, int num_pages);
+  PagePool(const Options& options, LazyMemory memory, int num_pages);
 
   const PageLayout layout_;
   const int num_layers_;
-  std::byte* const data_;  // [num_layers][num_pages][page_bytes]
+  const LazyMemory memory_;  // [num_layers][num_pages][page_bytes]
   PageAllocator allocator_;
 };
 
