@@ -1,15 +1,9 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <filesystem>
-#include <map>
-#include <random>
+#include <cstdint>
 #include <string>
-#include <vector>
 
-#include "models/testing/safetensors_writer.h"
-#include "models/testing/temp_dir.h"
+#include "models/testing/random_weights.h"
 #include "nlohmann/json.hpp"
 
 namespace evaserve {
@@ -41,13 +35,8 @@ inline nlohmann::json TinyMaskedLmJson() {
   return json;
 }
 
-struct RandomTensor {
-  std::vector<int64_t> shape;
-  std::vector<float> values;
-};
-
 // What such a config asks for, by name; the same config gets the same values.
-class RandomEncoder : public std::map<std::string, RandomTensor> {
+class RandomEncoder : public RandomWeights {
  public:
   explicit RandomEncoder(const nlohmann::json& json) {
     const int64_t size = json.at("hidden_size"), vocab_size = json.at("vocab_size");
@@ -73,36 +62,7 @@ class RandomEncoder : public std::map<std::string, RandomTensor> {
     Add("lm_head.bias", {vocab_size}, 0.3f);
   }
 
-  void Add(const std::string& name, std::vector<int64_t> shape, float deviation, float mean = 0) {
-    int64_t count = 1;
-    for (int64_t n : shape) count *= n;
-    std::normal_distribution<float> normal(mean, deviation);
-    std::vector<float> values(count);
-    std::ranges::generate(values, [&] { return normal(random_); });
-    insert_or_assign(name, RandomTensor{std::move(shape), std::move(values)});
-  }
-
-  // Writes the directory.
-  void Write(const std::filesystem::path& directory, const nlohmann::json& json) const {
-    std::vector<TensorData> tensors;
-    for (const auto& [name, tensor] : *this) {
-      tensors.push_back(MakeTensor(name, tensor.shape, tensor.values, DType::kFloat32));
-    }
-    WriteFile(directory / "config.json", json.dump(2));
-    WriteFile(directory / "model.safetensors", SafetensorsFile(tensors));
-  }
-
  private:
-  void AddLinear(const std::string& prefix, int64_t out, int64_t in) {
-    Add(prefix + "weight", {out, in}, 1.f / std::sqrt(static_cast<float>(in)));
-    Add(prefix + "bias", {out}, 0.3f);
-  }
-
-  void AddNorm(const std::string& prefix, int64_t size) {
-    Add(prefix + "weight", {size}, 0.2f, 1.f);
-    Add(prefix + "bias", {size}, 0.2f);
-  }
-
   void AddAttention(const std::string& prefix, const nlohmann::json& json) {
     const nlohmann::json& attn = json.at("attn");
     const int64_t size = json.at("hidden_size"), heads = json.at("num_attention_heads");
@@ -122,8 +82,6 @@ class RandomEncoder : public std::map<std::string, RandomTensor> {
       Add(prefix + "rel_pos_bias.relative_attention_bias.weight", {16, heads}, 0.5f);
     }
   }
-
-  std::mt19937_64 random_{1};
 };
 
 }  // namespace evaserve
