@@ -22,17 +22,6 @@ AdaptiveProj ReadProj(JsonFields& fields) {
   return AdaptiveProj::kNone;
 }
 
-AdaptiveLayer ReadAdaptiveLayer(TensorReader& reader, const std::string& prefix, int head_dim,
-                                bool has_norm) {
-  AdaptiveLayer layer;
-  // Small, and its sums decide what a landmark stands for: never rounded.
-  LinearLayer linear = ReadLinear(reader, prefix + "0.", {head_dim, head_dim}, DType::kFloat32);
-  layer.bias = std::move(linear.bias);
-  layer.weight.push_back(std::move(linear.weight));
-  if (has_norm) layer.norm = ReadNorm(reader, prefix + "1.", head_dim, kAdaptiveNormEps);
-  return layer;
-}
-
 absl::StatusOr<std::vector<float>> ReadMapBias(TensorReader& reader, const std::string& prefix,
                                                const RegionShape& shape, int num_heads) {
   const int window = shape.window, extension = shape.extension();
@@ -134,6 +123,23 @@ AdaptiveMap AdaptiveLayer::map() const {
           .norm_bias = norm.bias.empty() ? nullptr : norm.bias.data()};
 }
 
+AdaptiveLayer ReadAdaptiveLayer(TensorReader& reader, const std::string& prefix, int head_dim,
+                                bool has_norm) {
+  AdaptiveLayer layer;
+  // Small, and its sums decide what a landmark stands for: never rounded.
+  LinearLayer linear = ReadLinear(reader, prefix + "0.", {head_dim, head_dim}, DType::kFloat32);
+  layer.bias = std::move(linear.bias);
+  layer.weight.push_back(std::move(linear.weight));
+  if (has_norm) layer.norm = ReadNorm(reader, prefix + "1.", head_dim, kAdaptiveNormEps);
+  return layer;
+}
+
+int64_t Bytes(const AdaptiveLayer& layer) {
+  int64_t bytes = static_cast<int64_t>(layer.bias.size() * sizeof(float)) + Bytes(layer.norm);
+  for (const PackedWeight& weight : layer.weight) bytes += weight.bytes();
+  return bytes;
+}
+
 absl::StatusOr<EvaAttention> ReadEvaAttention(TensorReader& reader, const std::string& prefix,
                                               const EvaAttentionConfig& config, int num_heads,
                                               int size, DType dtype, bool has_qkv_bias) {
@@ -197,13 +203,8 @@ absl::Status AddAttention(const EvaAttention& attention, std::span<const RegionI
 }
 
 int64_t Bytes(const EvaAttention& attention) {
-  int64_t bytes = Bytes(attention.qkv) + Bytes(attention.proj) +
-                  static_cast<int64_t>(attention.bias.size() * sizeof(float));
-  for (const AdaptiveLayer* layer : {&attention.map_q, &attention.map_k}) {
-    for (const PackedWeight& weight : layer->weight) bytes += weight.bytes();
-    bytes += static_cast<int64_t>(layer->bias.size() * sizeof(float)) + Bytes(layer->norm);
-  }
-  return bytes;
+  return Bytes(attention.qkv) + Bytes(attention.proj) + Bytes(attention.map_q) +
+         Bytes(attention.map_k) + static_cast<int64_t>(attention.bias.size() * sizeof(float));
 }
 
 }  // namespace evaserve

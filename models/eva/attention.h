@@ -44,6 +44,12 @@ struct AdaptiveLayer {
   AdaptiveMap map() const;
 };
 
+// `prefix` as in "blocks.0.attn.adaptive_mu_q.".
+AdaptiveLayer ReadAdaptiveLayer(TensorReader& reader, const std::string& prefix, int head_dim,
+                                bool has_norm);
+
+int64_t Bytes(const AdaptiveLayer& layer);
+
 // The paper's non-causal EVA attention with its projections.
 struct EvaAttention {
   int num_heads = 0;

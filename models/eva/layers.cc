@@ -1,7 +1,9 @@
 #include "models/eva/layers.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/elementwise.h"
 #include "models/row_blocks.h"
 
@@ -17,10 +19,20 @@ DType ReadComputeType(JsonFields& fields, std::optional<DType> wanted) {
 
 LinearLayer ReadLinear(TensorReader& reader, const std::string& prefix,
                        const std::vector<int64_t>& shape, DType dtype, bool has_bias) {
+  return ReadStackedLinear(reader, {prefix}, shape, dtype, has_bias);
+}
+
+LinearLayer ReadStackedLinear(TensorReader& reader, const std::vector<std::string>& prefixes,
+                              const std::vector<int64_t>& shape, DType dtype, bool has_bias) {
   LinearLayer layer;
-  const WeightView weight = reader.View(prefix + "weight", shape);
-  if (has_bias) layer.bias = reader.Vector(prefix + "bias", {shape.front()});
-  if (reader.status().ok()) layer.weight = PackedWeight::Pack({&weight, 1}, dtype);
+  std::vector<WeightView> weights;
+  for (const std::string& prefix : prefixes) {
+    weights.push_back(reader.View(prefix + "weight", shape));
+    if (!has_bias) continue;
+    const std::vector<float> bias = reader.Vector(prefix + "bias", {shape.front()});
+    layer.bias.insert(layer.bias.end(), bias.begin(), bias.end());
+  }
+  if (reader.status().ok()) layer.weight = PackedWeight::Pack(weights, dtype);
   return layer;
 }
 
@@ -73,6 +85,35 @@ int64_t Bytes(const LinearLayer& layer) {
 
 int64_t Bytes(const NormLayer& layer) {
   return static_cast<int64_t>((layer.weight.size() + layer.bias.size()) * sizeof(float));
+}
+
+float ReadEmbedScale(const nlohmann::json& json, JsonFields& fields, int hidden_size) {
+  constexpr char kRootOfSize[] = "sqrt(hidden_size)";
+  const auto found = json.find("embed_scale");
+  if (found != json.end() && found->is_number()) {
+    return static_cast<float>(fields.Number("embed_scale", {}, 1e-6, 1e6));
+  }
+  if (fields.String("embed_scale", kRootOfSize) != kRootOfSize) {
+    fields.Fail("embed_scale", absl::StrCat("a number or \"", kRootOfSize, "\""));
+  }
+  return std::sqrt(static_cast<float>(hidden_size));
+}
+
+// [sin(p f_0), ..., cos(p f_0), ...] with f_i = 10000^(-i / (size / 2 - 1)), all in float32, since
+// models were trained with that.
+std::vector<float> SinusoidPositions(int num_positions, int size, int padding_idx) {
+  const int half = size / 2;
+  const auto step = static_cast<float>(-std::log(10000.0) / (half - 1));
+  std::vector<float> frequencies(half);
+  for (int i = 0; i < half; ++i) frequencies[i] = std::exp(static_cast<float>(i) * step);
+  std::vector<float> table;
+  table.reserve(int64_t{num_positions} * size);
+  for (int i = 0; i < num_positions; ++i) {
+    const auto position = static_cast<float>(padding_idx + 1 + i);
+    for (float frequency : frequencies) table.push_back(std::sin(position * frequency));
+    for (float frequency : frequencies) table.push_back(std::cos(position * frequency));
+  }
+  return table;
 }
 
 Activation ReadActivation(JsonFields& fields, const std::string& fallback) {

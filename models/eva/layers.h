@@ -33,6 +33,10 @@ struct NormLayer {
 LinearLayer ReadLinear(TensorReader& reader, const std::string& prefix,
                        const std::vector<int64_t>& shape, DType dtype, bool has_bias = true);
 
+// Several such layers of the same input as one, whose outputs lie one after the other.
+LinearLayer ReadStackedLinear(TensorReader& reader, const std::vector<std::string>& prefixes,
+                              const std::vector<int64_t>& shape, DType dtype, bool has_bias = true);
+
 NormLayer ReadNorm(TensorReader& reader, const std::string& prefix, int size, float eps);
 
 // Rows of a layer, contiguous. `accumulate`: y += instead of y =, as for a residual. A norm's y may
@@ -46,6 +50,14 @@ void MeanOfRows(const float* x, int groups, int count, int size, float* y);
 
 int64_t Bytes(const LinearLayer& layer);
 int64_t Bytes(const NormLayer& layer);
+
+// "embed_scale" of a config.json, by which embeddings are multiplied: a number, or
+// "sqrt(hidden_size)", as it is if absent. An error of `fields`, which read `json`, for another.
+float ReadEmbedScale(const nlohmann::json& json, JsonFields& fields, int hidden_size);
+
+// fairseq's positions: [num_positions, size], of which the first is that of the first token, number
+// padding_idx + 1. `size` is even and at least 4.
+std::vector<float> SinusoidPositions(int num_positions, int size, int padding_idx);
 
 enum class Activation { kGelu, kRelu };
 

@@ -1,6 +1,5 @@
 #include "models/eva_encoder/config.h"
 
-#include <cmath>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +11,6 @@ namespace {
 constexpr int kMaxSize = 1 << 16;
 constexpr int kMaxVocabulary = 1 << 24;
 constexpr int kMaxLayers = 1024;
-constexpr char kRootOfSize[] = "sqrt(hidden_size)";
 
 void ReadSizes(JsonFields& fields, EvaEncoderConfig& config) {
   const auto integer = [&](const char* key, std::optional<int64_t> fallback, int64_t max) {
@@ -29,17 +27,6 @@ void ReadSizes(JsonFields& fields, EvaEncoderConfig& config) {
     fields.Fail("hidden_size",
                 absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
   }
-}
-
-float ReadEmbedScale(const nlohmann::json& json, JsonFields& fields, int size) {
-  const auto found = json.find("embed_scale");
-  if (found != json.end() && found->is_number()) {
-    return static_cast<float>(fields.Number("embed_scale", {}, 1e-6, 1e6));
-  }
-  if (fields.String("embed_scale", kRootOfSize) != kRootOfSize) {
-    fields.Fail("embed_scale", absl::StrCat("a number or \"", kRootOfSize, "\""));
-  }
-  return std::sqrt(static_cast<float>(size));
 }
 
 void ReadLayout(const nlohmann::json& json, JsonFields& fields, EvaEncoderConfig& config) {

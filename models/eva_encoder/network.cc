@@ -1,7 +1,5 @@
 #include "models/eva_encoder/network.h"
 
-#include <cmath>
-
 #include "absl/strings/str_cat.h"
 
 namespace evaserve {
@@ -10,25 +8,10 @@ namespace {
 // The tables of a thousand rows of different lengths, each some hundred tokens.
 constexpr int64_t kMaxRegionEntries = 1 << 22;
 
-// Position padding_idx + 1 and those after it: [sin(p f_0), ..., cos(p f_0), ...] with f_i =
-// 10000^(-i / (size / 2 - 1)), all in float32, since models were trained with that.
-std::vector<float> Sinusoids(const EvaEncoderConfig& config) {
-  const int half = config.size / 2;
-  const auto step = static_cast<float>(-std::log(10000.0) / (half - 1));
-  std::vector<float> frequencies(half);
-  for (int i = 0; i < half; ++i) frequencies[i] = std::exp(static_cast<float>(i) * step);
-  std::vector<float> table;
-  table.reserve(int64_t{config.max_tokens} * config.size);
-  for (int i = 0; i < config.max_tokens; ++i) {
-    const auto position = static_cast<float>(config.padding_idx + 1 + i);
-    for (float frequency : frequencies) table.push_back(std::sin(position * frequency));
-    for (float frequency : frequencies) table.push_back(std::cos(position * frequency));
-  }
-  return table;
-}
-
 std::vector<float> ReadPositions(TensorReader& reader, const EvaEncoderConfig& config) {
-  if (!config.has_learned_positions) return Sinusoids(config);
+  if (!config.has_learned_positions) {
+    return SinusoidPositions(config.max_tokens, config.size, config.padding_idx);
+  }
   const int num_unused = config.padding_idx + 1;
   std::vector<float> table =
       reader.Vector("embed_positions.weight", {config.max_tokens + num_unused, config.size});
