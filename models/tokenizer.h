@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,8 +40,9 @@ class Tokenizer {
   // The name of a special token, or empty.
   virtual std::string_view SpecialName(TokenId token) const = 0;
 
-  // The token of one byte.
-  virtual TokenId ByteToken(uint8_t byte) const = 0;
+  // The token of one byte, where every byte of a text is a token of its own; none where tokens are
+  // longer.
+  virtual std::optional<TokenId> ByteToken(uint8_t byte) const = 0;
 };
 
 }  // namespace evaserve

@@ -94,7 +94,7 @@ absl::StatusOr<std::vector<TokenId>> EvaByteTokenizer::EncodeChat(
 }
 
 void EvaByteTokenizer::AppendBytes(std::string_view text, std::vector<TokenId>& tokens) const {
-  for (char c : text) tokens.push_back(ByteToken(static_cast<uint8_t>(c)));
+  for (char c : text) tokens.push_back(kNumSpecial + static_cast<uint8_t>(c));
 }
 
 void EvaByteTokenizer::AppendMessage(std::string_view role, std::string_view content,

@@ -22,7 +22,7 @@ class EvaByteTokenizer final : public Tokenizer {
       std::span<const ChatMessage> messages) const override;
   std::string_view Decode(TokenId token) const override;
   std::string_view SpecialName(TokenId token) const override;
-  TokenId ByteToken(uint8_t byte) const override { return kNumSpecial + byte; }
+  std::optional<TokenId> ByteToken(uint8_t byte) const override { return kNumSpecial + byte; }
 
  private:
   void AppendBytes(std::string_view text, std::vector<TokenId>& tokens) const;

@@ -25,9 +25,9 @@ TEST(EvaByteTokenizerTest, EveryByteHasAToken) {
   const EvaByteTokenizer tokenizer(true);
   for (int byte = 0; byte < 256; ++byte) {
     const std::string text(1, static_cast<char>(byte));
-    EXPECT_EQ(tokenizer.Decode(tokenizer.ByteToken(byte)), text);
-    EXPECT_EQ(tokenizer.Encode(text, false).back(), tokenizer.ByteToken(byte));
-    EXPECT_EQ(tokenizer.SpecialName(tokenizer.ByteToken(byte)), "");
+    EXPECT_EQ(tokenizer.Decode(*tokenizer.ByteToken(byte)), text);
+    EXPECT_EQ(tokenizer.Encode(text, false).back(), *tokenizer.ByteToken(byte));
+    EXPECT_EQ(tokenizer.SpecialName(*tokenizer.ByteToken(byte)), "");
   }
 }
 

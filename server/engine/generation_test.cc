@@ -39,7 +39,7 @@ SampledToken Sampled(TokenId token) {
 std::string PushAll(Generation& generation, std::string_view letters) {
   std::string text;
   for (char letter : letters) {
-    text += generation.Push(Sampled(kTokenizer.ByteToken(letter))).text;
+    text += generation.Push(Sampled(*kTokenizer.ByteToken(letter))).text;
   }
   return text;
 }
@@ -47,7 +47,7 @@ std::string PushAll(Generation& generation, std::string_view letters) {
 TEST(GenerationTest, GivesEachTokenWithItsBytesAndLogprob) {
   Generation generation = MakeGeneration();
 
-  const Generation::Output output = generation.Push(Sampled(kTokenizer.ByteToken('x')));
+  const Generation::Output output = generation.Push(Sampled(*kTokenizer.ByteToken('x')));
 
   EXPECT_EQ(output.text, "x");
   EXPECT_EQ(output.token.bytes, "x");
@@ -78,7 +78,7 @@ TEST(GenerationTest, EndsAtEosWithoutItsBytes) {
 }
 
 TEST(GenerationTest, EosAddsNoBytesEvenIfItIsAByte) {
-  const std::vector<TokenId> newline = {kTokenizer.ByteToken('\n')};
+  const std::vector<TokenId> newline = {*kTokenizer.ByteToken('\n')};
   Generation generation({}, /*max_new_tokens=*/10, newline, kTokenizer);
 
   EXPECT_EQ(PushAll(generation, "ab\n"), "ab");

@@ -26,6 +26,11 @@ absl::StatusOr<std::vector<TokenId>> EncodeInput(const v1::GenerateRequest& requ
                                                  const Tokenizer& tokenizer,
                                                  uint64_t bytes_to_come) {
   if (bytes_to_come > 0) {
+    if (!tokenizer.ByteToken(0)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bytes_to_come is ", bytes_to_come,
+                       ", it must be 0 with this model, whose tokens are not bytes"));
+    }
     if (request.has_chat()) {
       return absl::InvalidArgumentError(
           absl::StrCat("bytes_to_come is ", bytes_to_come,
@@ -48,12 +53,17 @@ absl::StatusOr<std::vector<TokenId>> EncodeInput(const v1::GenerateRequest& requ
 
 absl::Status ReadLogitBias(const v1::SamplingParameters& from, const Tokenizer& tokenizer,
                            SamplingParams& sampling) {
-  for (const auto& [byte, bias] : from.logit_bias()) {
-    if (byte > 255) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("logit_bias has key ", byte, ", allowed are bytes, 0 .. 255"));
+  const bool has_byte_tokens = tokenizer.ByteToken(0).has_value();
+  const uint32_t max_key = has_byte_tokens ? 255 : std::numeric_limits<TokenId>::max();
+  for (const auto& [key, bias] : from.logit_bias()) {
+    if (key > max_key) {
+      return absl::InvalidArgumentError(absl::StrCat("logit_bias has key ", key, ", allowed are ",
+                                                     has_byte_tokens ? "bytes" : "tokens",
+                                                     ", 0 .. ", max_key));
     }
-    sampling.logit_bias.emplace_back(tokenizer.ByteToken(static_cast<uint8_t>(byte)), bias);
+    const auto token = static_cast<TokenId>(key);  // in the vocabulary or not: the engine knows
+    sampling.logit_bias.emplace_back(tokenizer.ByteToken(static_cast<uint8_t>(key)).value_or(token),
+                                     bias);
   }
   // A map's order varies from one process to the next; the same request does the same everywhere.
   std::sort(sampling.logit_bias.begin(), sampling.logit_bias.end());
@@ -188,7 +198,7 @@ absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Token
 std::vector<TokenId> EncodePiece(std::string_view bytes, const Tokenizer& tokenizer) {
   std::vector<TokenId> tokens;
   tokens.reserve(bytes.size());
-  for (char c : bytes) tokens.push_back(tokenizer.ByteToken(static_cast<uint8_t>(c)));
+  for (char c : bytes) tokens.push_back(*tokenizer.ByteToken(static_cast<uint8_t>(c)));
   return tokens;
 }
 

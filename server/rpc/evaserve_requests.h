@@ -19,7 +19,7 @@ absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const Mo
 absl::StatusOr<Request> MakeRequest(const v1::ScoreRequest& request, const Tokenizer& tokenizer);
 absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Tokenizer& tokenizer);
 
-// The tokens of a prompt's next piece.
+// The tokens of a prompt's next piece, for a tokenizer whose tokens are bytes.
 std::vector<TokenId> EncodePiece(std::string_view bytes, const Tokenizer& tokenizer);
 
 // Bytes of text in the request's prompt or chat.

@@ -205,7 +205,7 @@ TEST(EvaserveRequestsTest, TokensCarryTheirBytesOrTheirName) {
   const FakeTokenizer tokenizer;
   GeneratedToken token;
   token.sample.chosen = {FakeTokenizer::kEos, -0.5f};
-  token.sample.top = {{tokenizer.ByteToken('x'), -0.25f}};
+  token.sample.top = {{*tokenizer.ByteToken('x'), -0.25f}};
   v1::GenerateResponse response;
 
   AddToken(token, tokenizer, response);

@@ -140,7 +140,7 @@ TEST(GenerateTest, NamesTheModelsThatThereAre) {
 
 TEST(GenerateTest, AFailedStepIsInternalAndTheServerServesOn) {
   FakeModelServer server;
-  const TokenId poison = FakeTokenizer().ByteToken('!');
+  const TokenId poison = *FakeTokenizer().ByteToken('!');
   server.control().FailIf([poison](std::span<const TokenId> history) {
     return history[1] == poison ? absl::InternalError("broken kernel") : absl::OkStatus();
   });

@@ -90,7 +90,7 @@ TEST(ModelInferTest, TellsHowAGenerationEnded) {
 
 TEST(ModelInferTest, TheFirstFailureOfABatchIsTheAnswer) {
   FakeModelServer server;
-  const TokenId poison = FakeTokenizer().ByteToken('!');
+  const TokenId poison = *FakeTokenizer().ByteToken('!');
   server.control().FailIf([poison](std::span<const TokenId> history) {
     return history[1] == poison ? absl::InternalError("broken kernel") : absl::OkStatus();
   });

@@ -93,7 +93,7 @@ TEST_F(RequestGroupTest, ARefusalCancelsWhatWasTaken) {
 TEST_F(RequestGroupTest, AFailureCancelsTheOthers) {
   StartEngine();
   control_->SetStepTime(std::chrono::milliseconds(1));
-  const TokenId poison = FakeTokenizer().ByteToken('!');
+  const TokenId poison = *FakeTokenizer().ByteToken('!');
   control_->FailIf([poison](std::span<const TokenId> history) {
     return history[1] == poison ? absl::InternalError("broken") : absl::OkStatus();
   });

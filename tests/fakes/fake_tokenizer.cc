@@ -15,7 +15,7 @@ std::vector<TokenId> FakeTokenizer::Encode(std::string_view text, bool parse_spe
       tokens.push_back(kEos);
       text.remove_prefix(SpecialName(kEos).size());
     } else {
-      tokens.push_back(ByteToken(static_cast<uint8_t>(text.front())));
+      tokens.push_back(kFirstByte + static_cast<uint8_t>(text.front()));
       text.remove_prefix(1);
     }
   }

@@ -29,7 +29,7 @@ class FakeTokenizer final : public Tokenizer {
 
   std::string_view Decode(TokenId token) const override;
   std::string_view SpecialName(TokenId token) const override;
-  TokenId ByteToken(uint8_t byte) const override { return kFirstByte + byte; }
+  std::optional<TokenId> ByteToken(uint8_t byte) const override { return kFirstByte + byte; }
 
  private:
   std::array<char, 256> bytes_;
