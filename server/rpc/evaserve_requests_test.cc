@@ -7,6 +7,8 @@
 #include <functional>
 #include <limits>
 
+#include "models/testing/status_matchers.h"
+#include "models/text/word_tokenizer.h"
 #include "tests/fakes/fake_tokenizer.h"
 
 namespace evaserve {
@@ -97,6 +99,45 @@ TEST(EvaserveRequestsTest, TextFromStrangersMakesNoControlTokens) {
 
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(request->tokens.size(), 6u);
+}
+
+class WordsTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<Request> Make(const v1::GenerateRequest& from, uint64_t bytes_to_come = 0) {
+    return MakeRequest(from, {}, tokenizer_, bytes_to_come);
+  }
+
+  const WordTokenizer tokenizer_{*Dictionary::Parse("the 2\ncat 1\n", "dict.txt", 6),
+                                 Dictionary::kEos};
+};
+
+TEST_F(WordsTest, AreTheTokens) {
+  EXPECT_EQ(Make(Prompt("the cat"))->tokens, (std::vector<TokenId>{2, 4, 5}));
+}
+
+TEST_F(WordsTest, BiasesAreOfTokens) {
+  v1::GenerateRequest from = Prompt("the");
+  (*from.mutable_sampling()->mutable_logit_bias())[5] = 1;
+  (*from.mutable_sampling()->mutable_logit_bias())[300] = -100;
+
+  EXPECT_THAT(Make(from)->generate.sampling.logit_bias,
+              ElementsAre(Pair(5, 1.f), Pair(300, -100.f)));
+
+  (*from.mutable_sampling()->mutable_logit_bias())[uint32_t{1} << 31] = 1;
+  EXPECT_THAT(Make(from).status(), IsError(absl::StatusCode::kInvalidArgument, "logit_bias",
+                                           "2147483648", "tokens, 0 .. 2147483647"));
+}
+
+TEST_F(WordsTest, ComeWhole) {
+  EXPECT_THAT(Make(Prompt("the c"), 2).status(),
+              IsError(absl::StatusCode::kInvalidArgument, "bytes_to_come is 2", "must be 0"));
+}
+
+TEST_F(WordsTest, AreReportedWithTheSpaceBefore) {
+  v1::GenerateResponse response;
+  AddToken({.sample = {.chosen = {5, -1.f}, .top = {{0, -2.f}}}}, tokenizer_, response);
+  EXPECT_EQ(response.tokens(0).chosen().bytes(), " cat");
+  EXPECT_EQ(response.tokens(0).top(0).control_token(), "<s>");
 }
 
 struct BadRequest {
