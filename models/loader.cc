@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/eva_encoder/eva_encoder_model.h"
+#include "models/eva_lm/eva_lm_model.h"
 #include "models/eva_pvt/eva_pvt_model.h"
 #include "models/eva_vit/eva_vit_model.h"
 #include "models/evabyte/evabyte_model.h"
@@ -29,6 +30,11 @@ constexpr Architecture kArchitectures[] = {
      [](const std::filesystem::path& directory, const nlohmann::json& config,
         const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
        return LoadEvaByteModel(directory, config, options, pool);
+     }},
+    {"eva_causal_lm",
+     [](const std::filesystem::path& directory, const nlohmann::json& config,
+        const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
+       return LoadEvaLmModel(directory, config, options, pool);
      }},
     {"eva_encoder",
      [](const std::filesystem::path& directory, const nlohmann::json& config,
