@@ -5,6 +5,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <map>
+#include <sstream>
 
 namespace evaserve {
 
@@ -63,6 +64,11 @@ grpc::Status FakeInferenceServer::Score(grpc::ServerContext* context,
                                         const v1::ScoreRequest* request,
                                         v1::ScoreResponse* response) {
   ++num_scores_;
+  if (has_words_) {
+    std::istringstream words(request->text());
+    for (std::string word; words >> word;) response->add_logprobs(-0.5f);
+    return grpc::Status::OK;
+  }
   if (request->text().empty() || request->text().size() >= kMaxSeqLen) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "text has a wrong length");
   }
@@ -77,6 +83,7 @@ grpc::Status FakeInferenceServer::ListModels(grpc::ServerContext* context,
   model.set_name("fake");
   model.set_state("READY");
   model.set_max_seq_len(kMaxSeqLen);
+  model.set_token(has_words_ ? "word" : "byte");
   return grpc::Status::OK;
 }
 

@@ -14,7 +14,8 @@ namespace evaserve {
 //
 // Generate echoes the prompt, a byte per message; the prompt "endless" goes on until the client
 // leaves. GenerateStream echoes each prompt whole, when all of it has come. Score gives byte b the
-// log-probability -b / 256 after whatever comes before it, and takes at most kMaxSeqLen - 1 bytes.
+// log-probability -b / 256 after whatever comes before it, and takes at most kMaxSeqLen - 1 bytes;
+// after SetWords() it gives -0.5 to each word, of any number.
 // Thread-safe.
 class FakeInferenceServer : private v1::Inference::Service {
  public:
@@ -28,6 +29,9 @@ class FakeInferenceServer : private v1::Inference::Service {
 
   // Score requests so far.
   int num_scores() const { return num_scores_; }
+
+  // From now on the tokens of its model are words.
+  void SetWords() { has_words_ = true; }
 
   // What its health service says of the whole server; serving at first.
   void SetServing(bool serving);
@@ -44,6 +48,7 @@ class FakeInferenceServer : private v1::Inference::Service {
                           v1::ListModelsResponse* response) override;
 
   std::atomic<int> num_scores_{0};
+  std::atomic<bool> has_words_{false};
   std::string target_;
   std::unique_ptr<grpc::Server> server_;
 };

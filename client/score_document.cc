@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -12,14 +13,24 @@
 namespace evaserve {
 namespace {
 
-// The most bytes that the model scores in one request: its first token begins the sequence.
-absl::StatusOr<size_t> MaxPieceBytes(Client& client, const ScoreDocumentOptions& options) {
+// What a request may hold.
+struct PieceLimits {
+  size_t max_bytes = 0;
+  bool tokens_are_bytes = true;
+};
+
+absl::StatusOr<PieceLimits> ReadLimits(Client& client, const ScoreDocumentOptions& options) {
   auto models = client.ListModels(options.call);
   if (!models.ok()) return models.status();
   for (const v1::Model& model : *models) {
     const bool is_meant =
         options.model.empty() ? models->size() == 1 : model.name() == options.model;
-    if (is_meant && model.max_seq_len() > 1) return model.max_seq_len() - 1;
+    // How many words there are the server knows, and refuses too many.
+    if (is_meant && model.token() == "word") {
+      return PieceLimits{std::numeric_limits<size_t>::max(), false};
+    }
+    // The first token begins the sequence.
+    if (is_meant && model.max_seq_len() > 1) return PieceLimits{model.max_seq_len() - 1, true};
   }
   // Which model is missing, or not ready, the server says better than we could.
   v1::ScoreRequest request;
@@ -31,7 +42,7 @@ absl::StatusOr<size_t> MaxPieceBytes(Client& client, const ScoreDocumentOptions&
 }
 
 absl::StatusOr<std::vector<float>> ScorePiece(Client& client, std::string_view document,
-                                              const DocumentPiece& piece,
+                                              const DocumentPiece& piece, bool tokens_are_bytes,
                                               const ScoreDocumentOptions& options) {
   v1::ScoreRequest request;
   request.set_model(options.model);
@@ -39,6 +50,8 @@ absl::StatusOr<std::vector<float>> ScorePiece(Client& client, std::string_view d
   request.set_per_byte(true);
   auto response = client.Score(request, options.call);
   if (!response.ok()) return response.status();
+  if (!tokens_are_bytes)
+    return std::vector(response->logprobs().begin(), response->logprobs().end());
   if (static_cast<size_t>(response->logprobs_size()) != piece.end - piece.begin) {
     return absl::InternalError(absl::StrCat("the server sent ", response->logprobs_size(),
                                             " log-probabilities for ", piece.end - piece.begin,
@@ -51,12 +64,12 @@ absl::StatusOr<std::vector<float>> ScorePiece(Client& client, std::string_view d
 // The pieces' log-probabilities in order. After a failure no further piece is sent.
 absl::StatusOr<std::vector<std::vector<float>>> ScorePieces(
     Client& client, std::string_view document, const std::vector<DocumentPiece>& pieces,
-    const ScoreDocumentOptions& options) {
+    bool tokens_are_bytes, const ScoreDocumentOptions& options) {
   std::vector<absl::StatusOr<std::vector<float>>> scores(pieces.size(), absl::CancelledError());
   std::atomic<size_t> next{0};
   auto work = [&] {
     for (size_t i = next++; i < pieces.size(); i = next++) {
-      scores[i] = ScorePiece(client, document, pieces[i], options);
+      scores[i] = ScorePiece(client, document, pieces[i], tokens_are_bytes, options);
       if (!scores[i].ok()) next = pieces.size();
     }
   };
@@ -90,19 +103,19 @@ std::vector<DocumentPiece> CutDocument(size_t size, size_t max_piece_bytes, size
 
 absl::StatusOr<DocumentScore> ScoreDocument(Client& client, std::string_view document,
                                             const ScoreDocumentOptions& options) {
-  const auto max_piece_bytes = MaxPieceBytes(client, options);
-  if (!max_piece_bytes.ok()) return max_piece_bytes.status();
-  const size_t context_bytes = options.context_bytes.value_or(*max_piece_bytes / 2);
-  if (context_bytes >= *max_piece_bytes) {
+  const absl::StatusOr<PieceLimits> limits = ReadLimits(client, options);
+  if (!limits.ok()) return limits.status();
+  const size_t context_bytes = options.context_bytes.value_or(limits->max_bytes / 2);
+  if (context_bytes >= limits->max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("context_bytes is ", context_bytes,
-                                                   ", must be less than the ", *max_piece_bytes,
+                                                   ", must be less than the ", limits->max_bytes,
                                                    " bytes that the model takes"));
   }
-  const auto pieces = CutDocument(document.size(), *max_piece_bytes, context_bytes);
-  const auto logprobs = ScorePieces(client, document, pieces, options);
+  const auto pieces = CutDocument(document.size(), limits->max_bytes, context_bytes);
+  const auto logprobs = ScorePieces(client, document, pieces, limits->tokens_are_bytes, options);
   if (!logprobs.ok()) return logprobs.status();
 
-  DocumentScore score;
+  DocumentScore score{.tokens_are_bytes = limits->tokens_are_bytes};
   score.num_pieces = static_cast<int>(pieces.size());
   for (const std::vector<float>& piece : *logprobs) {
     score.logprobs.insert(score.logprobs.end(), piece.begin(), piece.end());

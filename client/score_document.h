@@ -39,11 +39,14 @@ struct ScoreDocumentOptions {
 struct DocumentScore {
   double log_likelihood = 0.0;  // natural log, of the whole document
   double bits_per_byte = 0.0;   // -log_likelihood / ln 2 / bytes
-  std::vector<float> logprobs;  // [bytes], natural log
+  bool tokens_are_bytes = true;
+  std::vector<float> logprobs;  // natural log: [bytes], or of a model of words [words and newlines]
   int num_pieces = 0;           // requests that it took
 };
 
-// Scores a document of any length, in pieces where it is longer than the model takes at once.
+// Scores a document of any length, in pieces where it is longer than the model takes at once. With
+// a model of words it must fit.
+//
 // Errors are those of Client::ListModels() and Client::Score(), and InvalidArgument for a
 // context_bytes that leaves no room in a piece.
 absl::StatusOr<DocumentScore> ScoreDocument(Client& client, std::string_view document,

@@ -62,6 +62,19 @@ TEST_F(ScoreDocumentTest, AShortDocumentTakesOneRequest) {
   EXPECT_EQ(server_.num_scores(), 1);
 }
 
+// Its words cannot be counted here, so it is not cut.
+TEST_F(ScoreDocumentTest, AModelOfWordsGetsTheDocumentWhole) {
+  server_.SetWords();
+
+  const auto score = ScoreDocument(client_, "it is a truth universally", {});
+
+  ASSERT_TRUE(score.ok()) << score.status();
+  EXPECT_EQ(server_.num_scores(), 1);
+  EXPECT_FALSE(score->tokens_are_bytes);
+  EXPECT_EQ(score->logprobs.size(), 5u);
+  EXPECT_NEAR(score->bits_per_byte, 2.5 / 25 / std::log(2.0), 1e-6);
+}
+
 TEST_F(ScoreDocumentTest, RefusesAContextThatLeavesNoRoom) {
   const auto score = ScoreDocument(client_, "12345678", {.context_bytes = 8});
 

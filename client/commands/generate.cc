@@ -17,14 +17,14 @@ namespace evaserve {
 namespace {
 
 struct LogitBias {
-  uint32_t byte = 0;
+  uint32_t token = 0;
   float bias = 0.f;
 };
 
-// Reads BYTE:BIAS, for CLI11.
+// Reads TOKEN:BIAS, for CLI11.
 std::istream& operator>>(std::istream& in, LogitBias& bias) {
   char colon = 0;
-  in >> bias.byte >> colon >> bias.bias;
+  in >> bias.token >> colon >> bias.bias;
   if (colon != ':') in.setstate(std::ios::failbit);
   return in;
 }
@@ -75,7 +75,8 @@ void AddSamplingFlags(CLI::App& app, GenerateFlags& flags) {
       ->group(group);
   app.add_option("--seed", flags.seed, "The same seed gives the same text")->group(group);
   app.add_option("--logit-bias", flags.logit_bias,
-                 "BYTE:BIAS, of 0 to 255 and -100 to 100; may be given several times")
+                 "TOKEN:BIAS, of a byte, 0 to 255, or of a token of a model of words; -100 to 100; "
+                 "may be given several times")
       ->allow_extra_args(false)
       ->group(group);
 }
@@ -129,7 +130,7 @@ v1::SamplingParameters ToSampling(const GenerateFlags& flags) {
   if (flags.repetition_penalty) sampling.set_repetition_penalty(*flags.repetition_penalty);
   if (flags.seed) sampling.set_seed(*flags.seed);
   for (const LogitBias& bias : flags.logit_bias) {
-    (*sampling.mutable_logit_bias())[bias.byte] = bias.bias;
+    (*sampling.mutable_logit_bias())[bias.token] = bias.bias;
   }
   return sampling;
 }

@@ -17,8 +17,8 @@ struct ScoreFlags {
   bool per_byte = false;
 };
 
-void PrintJson(const DocumentScore& score, bool per_byte) {
-  nlohmann::ordered_json json = {{"bytes", score.logprobs.size()},
+void PrintJson(const DocumentScore& score, std::string_view document, bool per_byte) {
+  nlohmann::ordered_json json = {{"bytes", document.size()},
                                  {"requests", score.num_pieces},
                                  {"log_likelihood", score.log_likelihood},
                                  {"bits_per_byte", score.bits_per_byte}};
@@ -34,7 +34,7 @@ void PrintText(const DocumentScore& score, std::string_view document, bool per_b
     }
   }
   PrintBytes(absl::StrFormat("%.4f bits per byte (%d bytes, log-likelihood %.3f, %d requests)\n",
-                             score.bits_per_byte, score.logprobs.size(), score.log_likelihood,
+                             score.bits_per_byte, document.size(), score.log_likelihood,
                              score.num_pieces));
 }
 
@@ -47,8 +47,11 @@ ExitCode RunScore(const ScoreFlags& flags, const Session& session) {
                                     .max_concurrency = flags.concurrency,
                                     .call = session.call});
   if (!score.ok()) return Fail(score.status());
+  if (flags.per_byte && !score->tokens_are_bytes && !session.flags.json) {
+    return FailUsage("--per-byte: the model's tokens are words; --json lists theirs");
+  }
   if (session.flags.json) {
-    PrintJson(*score, flags.per_byte);
+    PrintJson(*score, *document, flags.per_byte);
   } else {
     PrintText(*score, *document, flags.per_byte);
   }

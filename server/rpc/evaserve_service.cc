@@ -85,7 +85,10 @@ void FillModels(const ModelRepository& models, const Caller& caller,
     model.set_reason(status.reason);
     const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
     if (!ready.ok()) continue;
-    if (ready->engine != nullptr) FillInfo(ready->engine->info(), model);
+    if (ready->engine != nullptr) {
+      FillInfo(ready->engine->info(), model);
+      model.set_token(ready->engine->tokenizer().ByteToken(0) ? "byte" : "word");
+    }
     if (ready->tensors != nullptr) FillInfo(ready->tensors->info(), model);
   }
 }
