@@ -20,6 +20,7 @@ import from_fairseq
 import from_timm
 import safetensors_file
 from conversion import Conversion, Failure, Line
+from from_fairseq import PADDING_FACTOR, dictionary_size
 from restricted_pickle import Refused
 
 
@@ -49,8 +50,21 @@ def convert(data: Any, averaged: bool, settings: dict[str, Any]) -> Conversion:
     raise Failure(f"no {wanted}EVA-ViT, EVA-PVTv2 or EVA model of fairseq in it; it holds {names}")
 
 
-def write(conversion: Conversion, out: pathlib.Path) -> None:
+def dictionary(path: pathlib.Path, vocabulary: int) -> bytes:
+    """The contents of fairseq's dict.txt, which must have a word for each embedding."""
+    text = path.read_bytes()
+    size = dictionary_size(text)
+    if not vocabulary - PADDING_FACTOR < size <= vocabulary:
+        raise Failure(
+            f"{path} has {size} words, special tokens included; the model has {vocabulary}"
+        )
+    return text
+
+
+def write(conversion: Conversion, words: bytes | None, out: pathlib.Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    if words is not None:
+        (out / "dict.txt").write_bytes(words)
     safetensors_file.write(out / "model.safetensors", conversion.tensors)
     (out / "config.json").write_text(json.dumps(conversion.config, indent=2) + "\n")
 
@@ -70,13 +84,19 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME=VALUE",
         help="a key of config.json that the checkpoint does not tell: attn.num_landmarks=49",
     )
+    parser.add_argument(
+        "--dict", type=pathlib.Path, help="dict.txt of the training data, for a model of words"
+    )
     args = parser.parse_args(arguments)
+    words = None
     try:
         conversion = convert(checkpoint.read(args.checkpoint), args.averaged, dict(args.set))
+        if args.dict:
+            words = dictionary(args.dict, conversion.config.get("vocab_size", 0))
     except Refused as error:  # names the file
         print(f"convert.py: {error}", file=sys.stderr)
         return 2
-    except Failure as error:
+    except (Failure, OSError) as error:
         print(f"convert.py: {args.checkpoint}: {error}", file=sys.stderr)
         return 2
     print(*conversion.report, sep="\n")
@@ -90,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
         for line in wrong:
             print(f"convert.py: {args.checkpoint}: {line}", file=sys.stderr)
         return 2
-    write(conversion, args.out)
+    write(conversion, words, args.out)
+    if conversion.config["model_type"] in from_fairseq.NEED_DICTIONARY and not args.dict:
+        print(f"{args.out} lacks dict.txt, without which it is not served: --dict writes it")
     return 0
 
 

@@ -32,6 +32,9 @@ from conversion import (
 from from_timm import is_state
 
 PADDING = 1  # fairseq's dictionaries begin with <s>, <pad>, </s>, <unk>
+NUM_SPECIAL = 4
+PADDING_FACTOR = 8  # fairseq may fill up a vocabulary to a multiple of this
+NEED_DICTIONARY = ("eva_causal_lm",)
 DEFAULT_MAX_POSITIONS = 1024
 BUFFERS = Drop(r"(.*\.)?(version|_float_tensor)", "a marker of fairseq's modules, not a weight")
 SINUSOIDS = Drop(r"(.*\.)?embed_positions\.weights", "sinusoids are computed")
@@ -39,6 +42,16 @@ OLD_NORMS = [  # before fairseq 0.5
     Rename(r"(layers\.\d+)\.layer_norms\.0\.(weight|bias)", r"\1.self_attn_layer_norm.\2"),
     Rename(r"(layers\.\d+)\.layer_norms\.1\.(weight|bias)", r"\1.final_layer_norm.\2"),
 ]
+
+
+def dictionary_size(text: bytes) -> int:
+    """How many ids fairseq gives a dictionary: lines are words with their counts."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        word, _, count = line.rstrip().removesuffix(b" #fairseq:overwrite").rpartition(b" ")
+        if not word or not count.isdigit():
+            raise Failure(f"line {number} of the dictionary is {line[:64]!r}, no word and count")
+    return NUM_SPECIAL + len(lines)
 
 
 def state_of(checkpoint: Any, averaged: bool) -> State:
@@ -282,6 +295,8 @@ def language_model_config(state: State, args: Arguments) -> dict:
     attention = causal_attention_config(
         state, "layers.0.self_attn", args.get("attn_args_decoder", {})
     )
+    if args.is_set("add_bos_token"):  # else a text begins after the end of another, </s>
+        config["bos_token_id"] = 0
     tied = embeddings.pop("tied_tensors")
     return config | embeddings | {"attn": attention, "tied_tensors": tied}
 
