@@ -22,7 +22,8 @@ const std::string kEnd = "in two pieces, the second of them longer than a window
 
 std::vector<TokenId> Bytes(const FakeEngine& fake, const std::string& text) {
   std::vector<TokenId> tokens;
-  for (char c : text) tokens.push_back(*fake.engine->tokenizer().ByteToken(static_cast<uint8_t>(c)));
+  for (char c : text)
+    tokens.push_back(*fake.engine->tokenizer().ByteToken(static_cast<uint8_t>(c)));
   return tokens;
 }
 
