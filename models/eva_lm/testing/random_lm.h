@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/relative_bias.h"
 #include "models/testing/random_weights.h"
 #include "models/testing/temp_dir.h"
 #include "nlohmann/json.hpp"
@@ -93,9 +94,11 @@ class RandomLm : public RandomWeights {
       AddLinear(prefix + map + "0.", size / heads, size / heads);
       if (attn.at("adaptive_proj") == "qk") AddNorm(prefix + map + "1.", size / heads);
     }
-    // Windows of up to 32 keys all have the least number of buckets.
     if (attn.at("use_t5_rpe")) {
-      Add(prefix + "rel_pos_bias.relative_attention_bias.weight", {16, 1}, 0.5f);
+      const int window = attn.at("window_size");
+      const int extension = attn.at("overlap_window") ? window : 0;
+      const int buckets = T5BucketsFor(window, extension, /*is_causal=*/true).num_buckets;
+      Add(prefix + "rel_pos_bias.relative_attention_bias.weight", {buckets, 1}, 0.5f);
     }
   }
 };
