@@ -75,6 +75,7 @@ nlohmann::ordered_json ToJson(const v1::Model& model) {
   json["window"] = model.window();
   json["chunk"] = model.chunk();
   json["embedding_size"] = model.embedding_size();
+  json["token"] = model.token();
   return json;
 }
 

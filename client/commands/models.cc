@@ -12,9 +12,9 @@ void PrintText(const v1::Model& model) {
     line += absl::StrFormat(", %s, %d parameters", model.architecture(), model.parameters());
     if (!model.dtype().empty()) line += ", " + model.dtype();
     if (model.max_seq_len() > 0) {
-      line += absl::StrFormat(", up to %d tokens, window %d, chunk %d, embeddings of %d",
-                              model.max_seq_len(), model.window(), model.chunk(),
-                              model.embedding_size());
+      line += absl::StrFormat(", up to %d %ss, window %d, chunk %d, embeddings of %d",
+                              model.max_seq_len(), model.token().empty() ? "token" : model.token(),
+                              model.window(), model.chunk(), model.embedding_size());
     }
   }
   if (!model.reason().empty()) line += ", " + model.reason();

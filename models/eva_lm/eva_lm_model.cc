@@ -120,6 +120,13 @@ absl::StatusOr<EvaLmConfig> ReadConfigs(const std::filesystem::path& directory,
   return config;
 }
 
+absl::StatusOr<Dictionary> ReadDictionary(const std::filesystem::path& directory, int vocab_size) {
+  absl::StatusOr<Dictionary> dictionary = Dictionary::Read(directory / "dict.txt", vocab_size);
+  if (!absl::IsNotFound(dictionary.status())) return dictionary;
+  return absl::NotFoundError(absl::StrCat(std::string(dictionary.status().message()),
+                                          "; the words are those of the training data"));
+}
+
 ModelInfo InfoOf(const EvaLmConfig& config) {
   return {.architecture = "eva_causal_lm",
           .dtype = config.dtype,
@@ -144,8 +151,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadEvaLmModel(const std::filesystem::pat
   absl::StatusOr<EvaLmConfig> config = ReadConfigs(directory, json, options.dtype, sampling);
   if (!config.ok()) return config.status();
   if (absl::Status status = RequireCpu(options.device); !status.ok()) return status;
-  absl::StatusOr<Dictionary> dictionary =
-      Dictionary::Read(directory / "dict.txt", config->vocab_size);
+  absl::StatusOr<Dictionary> dictionary = ReadDictionary(directory, config->vocab_size);
   if (!dictionary.ok()) return dictionary.status();
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);
   if (!checkpoint.ok()) return checkpoint.status();

@@ -272,7 +272,7 @@ TEST_F(EvaLmLoadTest, WordsAreThoseOfTheDictionary) {
 TEST_F(EvaLmLoadTest, NeedsTheDictionary) {
   WriteRandomLm(dir_.path(), TinyLmJson());
   std::filesystem::remove(dir_.path() / "dict.txt");
-  EXPECT_THAT(LoadError(), IsError(absl::StatusCode::kNotFound, "dict.txt"));
+  EXPECT_THAT(LoadError(), IsError(absl::StatusCode::kNotFound, "dict.txt", "training data"));
   WriteFile(dir_.path() / "dict.txt", LmDictionary(61));
   EXPECT_THAT(LoadError(), IsError(kInvalid, "dict.txt", "61 words", "60 embeddings"));
 }

@@ -154,7 +154,9 @@ TEST_F(EvaCommandTest, TwoEmbeddingsShowTheirSimilarity) {
 
 TEST_F(EvaCommandTest, ModelsListsThem) {
   EXPECT_THAT(Run({"models"}).output, HasSubstr("tiny version 1: READY"));
-  EXPECT_EQ(Run({"models", "--json"}).objects()[0]["name"], "tiny");
+  const std::vector<json> models = Run({"models", "--json"}).objects();
+  EXPECT_EQ(models[0]["name"], "tiny");
+  EXPECT_EQ(models[0]["token"], "byte");
 }
 
 TEST_F(EvaCommandTest, HealthTellsByItsExitCode) {

@@ -8,6 +8,7 @@
 
 #include "models/eva_lm/testing/random_lm.h"
 #include "models/testing/model_runner.h"
+#include "tests/e2e/program.h"
 #include "tests/e2e/test_server.h"
 
 namespace evaserve {
@@ -167,6 +168,22 @@ TEST_F(WordsTest, RefusesTextOfTooManyWords) {
   EXPECT_EQ(score.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(score.status().message()),
               testing::HasSubstr("text has 97 tokens, the limit is 96"));
+}
+
+TEST_F(WordsTest, TheCommandScoresAWholeDocument) {
+  const std::vector<std::string> args = {"score", "-", "--per-byte", "--server", server_->target()};
+  Program text(EVA_PROGRAM, args, kText);
+  EXPECT_EQ(text.Wait(), 2);
+  EXPECT_THAT(text.Error(), testing::HasSubstr("the model's tokens are words"));
+
+  std::vector<std::string> json_args = args;
+  json_args.push_back("--json");
+  Program eva(EVA_PROGRAM, json_args, kText);
+
+  ASSERT_EQ(eva.Wait(), 0) << eva.Error();
+  const auto score = nlohmann::json::parse(eva.Output());
+  EXPECT_EQ(score["bytes"], sizeof(kText) - 1);
+  EXPECT_EQ(score["logprobs"].size(), 13u);
 }
 
 TEST_F(WordsTest, EmbedsText) {
