@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${SECONDS_EACH:-60}
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(generate_request image infer_request model_config safetensors)
+[ ${#targets[@]} -gt 0 ] || targets=(generate_request image infer_request model_config safetensors words)
 
 cmake --preset fuzz
 cmake --build build/fuzz --target "${targets[@]/%/_fuzz}"

@@ -88,10 +88,22 @@ def model_configs() -> None:
         "rope_scaling": {"type": "linear", "factor": 2.0},
     }  # fmt: skip
     write("model_config", "config", json.dumps(config).encode())
+    words = {
+        "vocab_size": 60, "hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 2,
+        "num_hidden_layers": 2, "max_target_positions": 96, "adaptive_input": True,
+        "adaptive_cutoff": [20, 40], "adaptive_factor": 4,
+        "attn": {"window_size": 16, "chunk_size": 4, "adaptive_proj": "qk", "use_t5_rpe": True},
+    }  # fmt: skip
+    write("model_config", "words", json.dumps(words).encode())
     serving = {"max_running": 3, "dtype": "float32", "version_policy": {"latest": {"num_versions": 2}}}
     write("model_config", "serving", json.dumps(serving).encode())
     write("model_config", "deep", b'{"a":' * 64 + b"1" + b"}" * 64)
     write("model_config", "numbers", b'{"hidden_size": 1e400, "window_size": -0, "chunk_size": 1.5}')
+
+
+def dictionaries() -> None:
+    write("words", "text", b"the 9\ncat 2\n\0 the cat\n\nsat <unk>\xc2\xa0the\xe3\x80\x80\xff\n")
+    write("words", "overwrite", b"a 3\n<unk> 1 #fairseq:overwrite\ntwo words 1\n\0a two words <unk>")
 
 
 if __name__ == "__main__":
@@ -99,3 +111,4 @@ if __name__ == "__main__":
     generate_requests(sys.argv[1])
     safetensors()
     model_configs()
+    dictionaries()

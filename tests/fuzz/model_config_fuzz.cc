@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "models/eva_lm/config.h"
 #include "models/evabyte/config.h"
 #include "models/io/json_file.h"
 #include "server/repository/serving_settings.h"
@@ -27,6 +28,12 @@ void Read(std::string_view text) {
   CheckRefusal(config.status());
   if (config.ok()) {
     Check(config->window % config->chunk == 0 && config->hidden_size % config->num_heads == 0);
+  }
+  const absl::StatusOr<EvaLmConfig> words = ReadEvaLmConfig("file", *json, {});
+  CheckRefusal(words.status());
+  if (words.ok()) {
+    Check(words->BandSize(static_cast<int>(words->cutoffs.size())) > 0 &&
+          words->attention.window % words->attention.chunk == 0);
   }
   CheckRefusal(ParseServingSettings(*json, "file", {}).status());
   CheckRefusal(ParseVersionPolicy(*json, "file").status());
