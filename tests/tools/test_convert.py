@@ -265,11 +265,21 @@ def test_arguments_of_another_model_are_named(tmp_path, changes, words):
     Run(tmp_path, checkpoint).expect_refused(*words)
 
 
-def test_an_untied_output_is_refused(tmp_path):
+def test_an_output_that_is_tied_but_differs_is_refused(tmp_path):
     checkpoint = published.language_model("eva_lm_plain")
     name = "decoder.output_projection.weight"
     checkpoint["model"][name] = checkpoint["model"][name] + 1
     Run(tmp_path, checkpoint).expect_refused("output_projection.weight", "embed_tokens.weight")
+
+
+def test_an_output_of_its_own_is_kept(tmp_path):
+    checkpoint = published.language_model("eva_lm_plain")
+    checkpoint["cfg"]["model"]["share_decoder_input_output_embed"] = False
+    name = "decoder.output_projection.weight"
+    output = checkpoint["model"][name] = checkpoint["model"][name] + 1
+    run = Run(tmp_path, checkpoint)
+    assert run.config["share_input_output_embed"] is False
+    numpy.testing.assert_array_equal(run.tensors["output_projection.weight"], output.numpy())
 
 
 def test_a_language_model_without_fixed_chunks_is_refused(tmp_path):

@@ -214,11 +214,8 @@ def embeddings_config(state: State, args: Arguments) -> dict:
         "share_input_output_embed": bands == 0,
     }
     if bands == 0:
-        require(
-            "args.share_decoder_input_output_embed",
-            args.get("share_decoder_input_output_embed", True),
-            True,
-        )
+        if not args.get("share_decoder_input_output_embed", True):
+            return keys | {"share_input_output_embed": False, "tied_tensors": {}}
         return keys | {"tied_tensors": {"output_projection.weight": "embed_tokens.weight"}}
     for name in ("tie_adaptive_weights", "tie_adaptive_proj"):
         require(f"args.{name}", args.get(name, True), True)
@@ -313,6 +310,8 @@ def language_model_shapes(config: dict) -> Shapes:
         shapes["adaptive_softmax.head.class_proj.weight"] = (classes, dim)
     else:
         shapes["embed_tokens.weight"] = (vocabulary, dim)
+        if not config["share_input_output_embed"]:
+            shapes["output_projection.weight"] = (vocabulary, dim)
     for layer in (f"layers.{i}" for i in range(config["num_hidden_layers"])):
         shapes |= transformer_layer(layer, dim, config["intermediate_size"])
         attention, head_dim = f"{layer}.self_attn", dim // config["num_attention_heads"]
