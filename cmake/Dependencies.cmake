@@ -33,8 +33,7 @@ if(EXISTS "${EVASERVE_TORCH_DIR}/include/torch/library.h")
   target_link_libraries(evaserve_torch INTERFACE
     "${EVASERVE_TORCH_DIR}/lib/libtorch_cpu.so" "${EVASERVE_TORCH_DIR}/lib/libc10.so")
   # The wheel's CUDA build loads libcudart and libcupti even where it runs on the CPU alone.
-  target_link_options(evaserve_torch INTERFACE
-    "LINKER:-rpath,${EVASERVE_TORCH_DIR}/lib" "LINKER:--allow-shlib-undefined")
+  target_link_options(evaserve_torch INTERFACE "LINKER:--allow-shlib-undefined")
 
   # CUDA's streams and guards. They need nothing besides but the libcudart above.
   if(EVASERVE_CUDA AND EXISTS "${EVASERVE_TORCH_DIR}/lib/libc10_cuda.so")

@@ -1,6 +1,7 @@
 // torch.ops.eva: the kernels for ordinary tensors of the CPU and, in a build with EVASERVE_CUDA, of
 // CUDA devices. Load with torch.ops.load_library("libevaserve_torch_ops.so"). Shape functions are
-// there for torch.export and AOTInductor. For inference: there are no gradients.
+// there for torch.export and AOTInductor. For inference: there are no gradients. Here are
+// EvaByte's; torch_ops_paper.cc has those of the paper.
 //
 //   eva::attention(q, k, v, mu, phi, window, chunk, scale=None) -> out
 //     Causal EVA attention of whole sequences from their first token on, as in EvaByte. q, k, v and
@@ -18,7 +19,6 @@
 // On CUDA they run on the current stream. A CUDA graph can have them after one call with the same
 // shapes and numbers outside of it (torch_ops_gpu.h).
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -27,43 +27,18 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <deque>
 #include <optional>
 #include <tuple>
 #include <vector>
 
 #include "kernels/attend.h"
-#include "kernels/serial_worker_pool.h"
 #include "kernels/store_slots.h"
 #include "kernels/summarize.h"
 #include "kernels/torch_ops_check.h"
+#include "kernels/torch_ops_worker_pool.h"
 
 namespace evaserve {
 namespace {
-
-// LibTorch's threads, as many as at::get_num_threads says.
-class TorchWorkerPool final : public WorkerPool {
- public:
-  TorchWorkerPool()
-      : memory_(1 + (at::in_parallel_region() ? 1 : std::max(at::get_num_threads(), 1))) {}
-
-  int num_workers() const override { return static_cast<int>(memory_.size()) - 1; }
-
-  void Run(int num_tasks, absl::FunctionRef<void(int task, int worker)> fn) override {
-    at::parallel_for(0, num_tasks, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        fn(static_cast<int>(task), num_workers() == 1 ? 0 : at::get_thread_num());
-      }
-    });
-  }
-
-  void* Scratch(int worker, size_t bytes) override {
-    return memory_.at(worker + 1).Scratch(0, bytes);
-  }
-
- private:
-  std::deque<SerialWorkerPool> memory_;
-};
 
 void CheckOk(const absl::Status& status) {
   TORCH_CHECK(status.ok(), std::string(status.message()));

@@ -1,0 +1,344 @@
+// torch.ops.eva, the attention of the paper: "Efficient Attention via Control Variates", 2023
+// (arXiv 2302.04542), in the form of its published code in eval mode. What torch_ops.cc says of
+// loading, shapes and gradients holds here too.
+//
+//   eva::window_attention(q, k, v, window, num_landmarks, map_q, map_k, bias=None, *,
+//                         overlap=False, lengths=None, scale=None) -> out
+//     Not causal. q, k, v and out are [batch, num_heads, seq_len, head_dim], or [batch, num_heads,
+//     height, width, head_dim] for a map: windows and chunks are squares then (regions.h). map_q
+//     and map_k are the learned maps of a chunk's mean (landmarks.h): [weight, bias], or [weight,
+//     bias, norm_weight, norm_bias]; map_q may also be []. bias is dense, [num_heads, places of a
+//     window, places of its keys], in rows of a map.
+//
+//   eva::causal_attention(q, k, v, window, chunk, map_q, map_k, bias=None, *, overlap=False,
+//                         lengths=None, scale=None) -> out
+//     Causal, of whole sequences from their first token on. bias is [window, keys], for all heads
+//     (causal_eva.h).
+//
+// With lengths, int64 [sequences], batch is 1 and seq_len their sum: the sequences lie one after
+// the other, none is padded, and none depends on another. scale defaults to 1 / sqrt(head_dim).
+// CPU: float32, bfloat16; head_dim is a multiple of 4 up to 128. The memory of out is in the order
+// of tokens, [batch, seq_len, num_heads, head_dim], so that joining the heads again costs nothing.
+// Going backward through them is an error.
+
+#include <ATen/TensorUtils.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/causal_eva.h"
+#include "kernels/landmarks.h"
+#include "kernels/regions.h"
+#include "kernels/torch_ops_check.h"
+#include "kernels/torch_ops_paper_check.h"
+#include "kernels/torch_ops_worker_pool.h"
+#include "kernels/window_attend.h"
+
+namespace evaserve {
+namespace {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+void CheckOk(const absl::Status& status) {
+  TORCH_CHECK(status.ok(), std::string(status.message()));
+}
+
+at::Tensor Float(const at::Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
+
+// [batch, tokens..., num_heads, head_dim], a view, and back.
+at::Tensor ToRows(const at::Tensor& x) { return x.movedim(1, -2); }
+at::Tensor FromRows(const at::Tensor& rows) { return rows.movedim(-2, 1); }
+
+// The tokens of q, k and v in float32 as the kernels read them: where they lie if they can be read
+// there (parts of one projection, usually), otherwise copies.
+class TokenRows {
+ public:
+  TokenRows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)
+      : q_(ToRows(q)), k_(ToRows(k)), v_(ToRows(v)) {
+    const std::optional<int64_t> strides[] = {StrideOf(q_), StrideOf(k_), StrideOf(v_)};
+    if (strides[0] && strides[0] == strides[1] && strides[0] == strides[2]) {
+      stride_ = *strides[0];
+      return;
+    }
+    stride_ = q_.size(-2) * q_.size(-1);
+    for (at::Tensor* rows : {&q_, &k_, &v_}) {
+      *rows = at::empty(rows->sizes(), at::kFloat).copy_(*rows);
+    }
+  }
+
+  const float* q() const { return q_.const_data_ptr<float>(); }
+  const float* k() const { return k_.const_data_ptr<float>(); }
+  const float* v() const { return v_.const_data_ptr<float>(); }
+  int64_t stride() const { return stride_; }
+  c10::IntArrayRef sizes() const { return q_.sizes(); }
+
+ private:
+  // Between two tokens; nothing if they are not rows of floats at a constant distance.
+  static std::optional<int64_t> StrideOf(const at::Tensor& rows) {
+    if (rows.scalar_type() != at::kFloat) return std::nullopt;
+    const int64_t width = rows.size(-2) * rows.size(-1);
+    const auto strides = at::detail::computeStride(rows.sizes(), rows.strides(),
+                                                   at::DimVector{rows.numel() / width, width});
+    if (!strides || (*strides)[1] != 1) return std::nullopt;
+    return (*strides)[0];
+  }
+
+  at::Tensor q_, k_, v_;
+  int64_t stride_ = 0;
+};
+
+// A checked map in the form of the kernels.
+class TorchMap {
+ public:
+  explicit TorchMap(at::TensorList map) {
+    if (map.empty()) return;
+    for (const at::Tensor& tensor : map) parts_.push_back(Float(tensor));
+    const WeightView view = {parts_[0].const_data_ptr<float>(), DType::kFloat32, parts_[0].size(0),
+                             parts_[0].size(1)};
+    weight_ = PackedWeight::Pack({&view, 1}, DType::kFloat32);
+  }
+
+  AdaptiveMap view() const {
+    if (parts_.empty()) return {};
+    const bool has_norm = parts_.size() == 4;
+    return {&weight_, parts_[1].const_data_ptr<float>(),
+            has_norm ? parts_[2].const_data_ptr<float>() : nullptr,
+            has_norm ? parts_[3].const_data_ptr<float>() : nullptr};
+  }
+
+ private:
+  std::vector<at::Tensor> parts_;
+  PackedWeight weight_;
+};
+
+// Tokens of each sequence, or map, in the order in which they lie.
+std::vector<int64_t> LengthsOf(const at::Tensor& q, const OptionalTensor& lengths) {
+  if (!lengths)
+    return std::vector<int64_t>(q.size(0), q.numel() / (q.size(0) * q.size(1) * q.size(-1)));
+  const at::Tensor given = lengths->contiguous();
+  const int64_t* data = given.const_data_ptr<int64_t>();
+  std::vector<int64_t> all(data, data + given.numel());
+  for (const int64_t length : all) {
+    TORCH_CHECK(length > 0 && length <= q.size(2), "lengths has ", length, ", must be in [1, ",
+                q.size(2), "]");
+  }
+  const int64_t sum = std::accumulate(all.begin(), all.end(), int64_t{0});
+  TORCH_CHECK(sum == q.size(2), "the sum of lengths is ", sum,
+              ", must be seq_len of q = ", q.size(2));
+  return all;
+}
+
+// The sequences or maps of a call, with the tables that those of one length share.
+class Items {
+ public:
+  Items(const std::vector<int64_t>& lengths, RegionShape shape) {
+    int64_t token = 0;
+    for (const int64_t length : lengths) {
+      auto found = regions_.find(length);
+      if (found == regions_.end()) {
+        if (!shape.is_2d) shape.width = static_cast<int>(length);
+        absl::StatusOr<Regions> made = MakeRegions(shape);
+        CheckOk(made.status());
+        found = regions_.emplace(length, *std::move(made)).first;
+      }
+      items_.push_back({&found->second, token, num_landmarks_});
+      token += length;
+      num_landmarks_ += found->second.num_chunks;
+    }
+  }
+
+  std::span<const RegionItem> items() const { return items_; }
+  int64_t num_landmarks() const { return num_landmarks_; }
+
+ private:
+  std::map<int64_t, Regions> regions_;
+  std::vector<RegionItem> items_;
+  int64_t num_landmarks_ = 0;
+};
+
+DType TypeOf(const at::Tensor& q) {
+  return q.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kBFloat16;
+}
+
+at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t window, int64_t num_landmarks, at::TensorList map_q,
+                           at::TensorList map_k, const OptionalTensor& bias, bool overlap,
+                           const OptionalTensor& lengths, std::optional<double> scale) {
+  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
+  if (q.numel() == 0) return FromRows(at::empty(ToRows(q).sizes(), q.options()));
+  const Items items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
+  const TokenRows rows(q, k, v);
+  const TorchMap packed_q(map_q), packed_k(map_k);
+  const int num_heads = static_cast<int>(q.size(1)), head_dim = static_cast<int>(q.size(-1));
+  const at::Tensor landmarks =
+      at::empty({2, items.num_landmarks(), num_heads, head_dim}, at::kFloat);
+  float* k_bar = landmarks.data_ptr<float>();
+  float* beta = k_bar + landmarks.numel() / 2;
+  const at::Tensor dense_bias = bias ? Float(*bias) : at::Tensor();
+  const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
+  TorchWorkerPool workers;
+  CheckOk(LandmarksCpu({.items = items.items(),
+                        .num_heads = num_heads,
+                        .head_dim = head_dim,
+                        .scale = ScaleOr(scale, head_dim),
+                        .q = rows.q(),
+                        .k = rows.k(),
+                        .v = rows.v(),
+                        .stride = rows.stride(),
+                        .map_q = packed_q.view(),
+                        .map_k = packed_k.view(),
+                        .mu_scale = 0.5f,
+                        .k_bar = k_bar,
+                        .beta = beta},
+                       workers));
+  CheckOk(WindowAttendCpu({.items = items.items(),
+                           .num_heads = num_heads,
+                           .head_dim = head_dim,
+                           .scale = ScaleOr(scale, head_dim),
+                           .dtype = TypeOf(q),
+                           .q = rows.q(),
+                           .k = rows.k(),
+                           .v = rows.v(),
+                           .stride = rows.stride(),
+                           .k_bar = k_bar,
+                           .beta = beta,
+                           .bias = bias ? dense_bias.const_data_ptr<float>() : nullptr,
+                           .out = out.data_ptr<float>(),
+                           .out_stride = int64_t{num_heads} * head_dim},
+                          workers));
+  return FromRows(out.to(q.scalar_type()));
+}
+
+// The states of sequences that begin and end within one call.
+class CausalStates {
+ public:
+  CausalStates(const std::vector<int64_t>& lengths, const CausalEvaShape& shape) {
+    const int64_t num_sequences = static_cast<int64_t>(lengths.size());
+    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+    const auto make = [&](int64_t slots) {
+      return memory_.emplace_back(
+          at::empty({num_sequences, shape.num_heads, slots, shape.head_dim}, at::kFloat));
+    };
+    const at::Tensor keys = make(shape.num_keys()), values = make(shape.num_keys());
+    const at::Tensor open_q = make(shape.chunk);
+    const at::Tensor k_bar = make(longest / shape.chunk), beta = make(longest / shape.chunk);
+    const auto of = [](const at::Tensor& all, int64_t i) {
+      return all.data_ptr<float>() + i * all.stride(0);
+    };
+    int token = 0;
+    for (int64_t i = 0; i < num_sequences; ++i) {
+      const int length = static_cast<int>(lengths[i]);
+      sequences_.push_back({{of(keys, i), of(values, i), of(open_q, i), of(k_bar, i), of(beta, i),
+                             static_cast<int>(longest / shape.chunk)},
+                            /*position=*/0,
+                            token,
+                            length});
+      token += length;
+    }
+  }
+
+  std::span<const CausalEvaSequence> sequences() const { return sequences_; }
+
+ private:
+  std::vector<at::Tensor> memory_;
+  std::vector<CausalEvaSequence> sequences_;
+};
+
+at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t window, int64_t chunk, at::TensorList map_q,
+                           at::TensorList map_k, const OptionalTensor& bias, bool overlap,
+                           const OptionalTensor& lengths, std::optional<double> scale) {
+  CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
+  if (q.numel() == 0) return FromRows(at::empty(ToRows(q).sizes(), q.options()));
+  CausalEvaShape shape;
+  shape.num_heads = static_cast<int>(q.size(1));
+  shape.head_dim = static_cast<int>(q.size(3));
+  shape.window = static_cast<int>(window);
+  shape.chunk = static_cast<int>(chunk);
+  shape.overlap = overlap;
+  const CausalStates states(LengthsOf(q, lengths), shape);
+  const TokenRows rows(q, k, v);
+  const TorchMap packed_q(map_q), packed_k(map_k);
+  const at::Tensor dense_bias = bias ? Float(*bias) : at::Tensor();
+  const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
+  TorchWorkerPool workers;
+  CausalEvaParams params;
+  params.shape = shape;
+  params.sequences = states.sequences();
+  params.scale = ScaleOr(scale, shape.head_dim);
+  params.dtype = TypeOf(q);
+  params.q = rows.q();
+  params.k = rows.k();
+  params.v = rows.v();
+  params.stride = rows.stride();
+  params.map_q = packed_q.view();
+  params.map_k = packed_k.view();
+  params.bias = bias ? dense_bias.const_data_ptr<float>() : nullptr;
+  params.out = out.data_ptr<float>();
+  params.out_stride = q.size(1) * q.size(3);
+  CheckOk(CausalEvaCpu(params, workers));
+  return FromRows(out.to(q.scalar_type()));
+}
+
+at::Tensor EmptyLike(const at::Tensor& q) {
+  return FromRows(at::empty_symint(ToRows(q).sym_sizes(), q.options()));
+}
+
+at::Tensor WindowAttentionShape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                int64_t window, int64_t num_landmarks, at::TensorList map_q,
+                                at::TensorList map_k, const OptionalTensor& bias, bool overlap,
+                                const OptionalTensor& lengths, std::optional<double>) {
+  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
+  // Whether there are whole windows and chunks is not asked of sizes that are symbols.
+  if (!lengths && !q.unsafeGetTensorImpl()->has_symbolic_sizes_strides() && q.numel() > 0) {
+    CheckOk(Validate(RegionShapeOf(q, window, num_landmarks, overlap)));
+  }
+  return EmptyLike(q);
+}
+
+at::Tensor CausalAttentionShape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                int64_t window, int64_t chunk, at::TensorList map_q,
+                                at::TensorList map_k, const OptionalTensor& bias, bool overlap,
+                                const OptionalTensor& lengths, std::optional<double>) {
+  CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
+  return EmptyLike(q);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(eva, m) {
+  m.def(
+      "window_attention(Tensor q, Tensor k, Tensor v, int window, int num_landmarks, "
+      "Tensor[] map_q, Tensor[] map_k, Tensor? bias=None, *, bool overlap=False, "
+      "Tensor? lengths=None, float? scale=None) -> Tensor");
+  m.def(
+      "causal_attention(Tensor q, Tensor k, Tensor v, int window, int chunk, Tensor[] map_q, "
+      "Tensor[] map_k, Tensor? bias=None, *, bool overlap=False, Tensor? lengths=None, "
+      "float? scale=None) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(eva, CPU, m) {
+  m.impl("window_attention", WindowAttention);
+  m.impl("causal_attention", CausalAttention);
+}
+
+TORCH_LIBRARY_IMPL(eva, Meta, m) {
+  m.impl("window_attention", WindowAttentionShape);
+  m.impl("causal_attention", CausalAttentionShape);
+}
+
+TORCH_LIBRARY_IMPL(eva, Autograd, m) {
+  m.impl("window_attention", torch::autograd::autogradNotImplementedFallback());
+  m.impl("causal_attention", torch::autograd::autogradNotImplementedFallback());
+}
+
+}  // namespace evaserve
