@@ -55,6 +55,10 @@ def mask(
     return [Mutation(name, "attend_args.h", before, after, test, filter) for test in tests]
 
 
+def tile(name: str, before: str, after: str = "", filter: str = "*") -> Mutation:
+    return Mutation(name, "mma_tile.cuh", before, after, "attend_portable", filter)
+
+
 TREE, NORMALISER, COUNTERS = "*Tree*", "*Normaliser*", "*Counters*"
 
 MUTATIONS = [
@@ -175,7 +179,7 @@ MUTATIONS = [
     floats("rows that are not the sequence's", "if (row >= sequence.num_queries) return;"),
     # The softmax.
     wide("rows that have seen nothing", "fmaxf(top, 0.5f * kHidden)", "top"),
-    portable("rows that have seen nothing", "fmaxf(max, 0.5f * kHidden)", "max"),
+    tile("rows that have seen nothing", "fmaxf(max, 0.5f * kHidden)", "max"),
     wide("sums with the old maximum", "out[i] *= correction[i / 2 % 2];", ""),
     wide("a normaliser with the old maximum", "sum[r] * correction[r] +", "sum[r] +", NORMALISER),
     wide("lanes with different maxima", "top = fmaxf(top, ptx::ShuffleXor(top, 2));"),
@@ -185,8 +189,8 @@ MUTATIONS = [
     narrow("lse without the maximum", "joined.max * attend.scale_log2 +", "", NORMALISER),
     narrow("results joined without their maxima", "one[kHeadDim] - joined.max", "0.f"),
     narrow("counters that are not reset", "if (*is_last != 0) *arrived = 0;", "", COUNTERS),
-    portable("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
-    portable("lse without the maximum", "softmax.max[r] * args.scale_log2 +", "", NORMALISER),
+    tile("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
+    tile("lse without the maximum", "softmax.max[r] * scale_log2 +", "", NORMALISER),
     floats("lanes with different maxima", "step *= 2) max", "step *= 4) max"),
     floats("sums with the old maximum", "out[i] *= correction;", ";"),
     floats("a normaliser with the old maximum", "softmax.sum, correction,", "softmax.sum, 1.f,"),
