@@ -178,6 +178,17 @@ std::string DispatchHeadDim(int head_dim, Fn&& fn) {
   return "head_dim is " + std::to_string(head_dim) + "; allowed: 32, 64, 96, 128";
 }
 
+// Calls fn(HeadDimTag<n>{}) for the least n that head_dim fits in; for kernels that fill the rest
+// with zeros.
+template <typename Fn>
+std::string DispatchHeadRoom(int head_dim, Fn&& fn) {
+  if (head_dim % 8 != 0 || head_dim < 8 || head_dim > 128) {
+    return "head_dim is " + std::to_string(head_dim) + "; allowed: multiples of 8 in [8, 128]";
+  }
+  if (head_dim <= 32) return fn(HeadDimTag<32>{});
+  return head_dim <= 64 ? fn(HeadDimTag<64>{}) : fn(HeadDimTag<128>{});
+}
+
 // Calls fn(TypeTag<type>{}, HeadDimTag<head_dim>{}); for a kernel of 16-bit types alone.
 template <typename Fn>
 std::string DispatchHalfShape(DType type, int head_dim, Fn&& fn) {

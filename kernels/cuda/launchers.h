@@ -8,6 +8,7 @@
 #include "kernels/cuda/attend_args.h"
 #include "kernels/cuda/fused_args.h"
 #include "kernels/cuda/store_chunks_args.h"
+#include "kernels/cuda/window_args.h"
 
 namespace evaserve {
 
@@ -22,6 +23,7 @@ inline constexpr int kWideTileRows = 128;
 inline constexpr int kPortableTileRows = 64;
 inline constexpr int kNarrowTileRows = 16;
 inline constexpr int kFloatTileRows = 4;
+inline constexpr int kWindowTileRows = 64;  // at most; a multiple of 16
 
 // Bytes of zeros that LaunchAttendWide() needs.
 inline constexpr int kZeroBytes = kCudaPageSlots * 128;
@@ -47,6 +49,11 @@ int NarrowPartialFloats(int head_dim);
 
 // For float32, which the other attention kernels refuse.
 std::string LaunchAttendFloat(int head_dim, const CudaAttendArgs& args, void* stream);
+
+// head_dim is a multiple of 8 in [8, 128]; tiles of up to kWindowTileRows, in float32 of
+// kFloatTileRows.
+std::string LaunchWindowAttend(DType type, const WindowAttendArgs& args, void* stream);
+std::string LaunchLandmarks(DType type, const LandmarksArgs& args, void* stream);
 
 std::string LaunchStoreChunks(GpuShape shape, const StoreChunksArgs& args, void* stream);
 

@@ -35,27 +35,6 @@ absl::Status CheckOptions(const StepOptions& options) {
   return absl::OkStatus();
 }
 
-// The kernels read and write 16 bytes at once.
-absl::Status CheckAddress(const char* field, const void* address) {
-  constexpr uintptr_t kAlignment = 16;
-  if (address != nullptr && reinterpret_cast<uintptr_t>(address) % kAlignment == 0) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, " is at ", absl::Hex(reinterpret_cast<uintptr_t>(address)),
-                   "; allowed: memory that begins at a multiple of ", kAlignment, " bytes"));
-}
-
-absl::Status CheckRows(const char* field, const void* address, int64_t stride,
-                       const StepOptions& options) {
-  const int64_t width = int64_t{options.num_heads} * options.shape.head_dim;
-  if (stride < width || stride % 8 != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        field, " has a stride of ", stride, "; allowed: multiples of 8 from ", width, " on"));
-  }
-  return CheckAddress(field, address);
-}
-
 absl::Status CheckAttend(const AttendSequence& s, int query_begin, int num_pages,
                          const std::string& field) {
   if (s.query_begin != query_begin || s.num_queries < 1 || s.num_queries > s.slots.num_window) {
@@ -106,11 +85,30 @@ absl::Status CheckRoom(const StepOptions& options, const StepInput& input, const
 
 }  // namespace
 
+absl::Status CheckAddress(const char* field, const void* address) {
+  constexpr uintptr_t kAlignment = 16;
+  if (address != nullptr && reinterpret_cast<uintptr_t>(address) % kAlignment == 0) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " is at ", absl::Hex(reinterpret_cast<uintptr_t>(address)),
+                   "; allowed: memory that begins at a multiple of ", kAlignment, " bytes"));
+}
+
+absl::Status CheckRows(const char* field, const void* address, int64_t stride, int64_t width) {
+  if (stride < width || stride % 8 != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        field, " has a stride of ", stride, "; allowed: multiples of 8 from ", width, " on"));
+  }
+  return CheckAddress(field, address);
+}
+
 absl::Status CheckLayer(const StepOptions& options, const StepLayer& layer, const StepOut* out) {
-  absl::Status status = CheckRows("q", layer.q, layer.stride, options);
+  const int64_t width = int64_t{options.num_heads} * options.shape.head_dim;
+  absl::Status status = CheckRows("q", layer.q, layer.stride, width);
   if (status.ok()) status = CheckAddress("pool", layer.pool);
   if (!status.ok()) return status;
-  if (out != nullptr) return CheckRows("out", out->data, out->stride, options);
+  if (out != nullptr) return CheckRows("out", out->data, out->stride, width);
   const std::pair<const char*, const void*> addresses[] = {{"k", layer.k},     {"v", layer.v},
                                                            {"cos", layer.cos}, {"sin", layer.sin},
                                                            {"mu", layer.mu},   {"phi", layer.phi}};

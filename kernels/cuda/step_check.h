@@ -5,6 +5,12 @@
 
 namespace evaserve {
 
+// The kernels read and write 16 bytes at once: InvalidArgument, naming the field, unless memory
+// begins at a multiple of 16 and rows are `stride` elements apart, a multiple of 8 not below their
+// width.
+absl::Status CheckAddress(const char* field, const void* address);
+absl::Status CheckRows(const char* field, const void* address, int64_t stride, int64_t width);
+
 // Whether the kernels may run a step: InvalidArgument, naming the field, if not. See StepPlan.
 absl::Status CheckStep(const StepOptions& options, const StepInput& input, int num_pages,
                        const StepRoom* room);
