@@ -30,7 +30,7 @@ struct SwiGluArgs {
   int size = 0;  // a multiple of 8
 };
 
-// to[i] = from[rows[i]].
+// Rows of one matrix that are copied into another, of which one is read or written by numbers.
 struct GatherRowsArgs {
   const void* from = nullptr;
   const int32_t* rows = nullptr;

@@ -9,4 +9,9 @@ std::string LaunchGatherRows(const GatherRowsArgs& args, int num_rows, void* str
                       static_cast<GpuStream>(stream));
 }
 
+std::string LaunchScatterRows(const GatherRowsArgs& args, int num_rows, void* stream) {
+  return LaunchKernel(ScatterRowsKernel, {num_rows, kGatherThreads, 0}, args,
+                      static_cast<GpuStream>(stream));
+}
+
 }  // namespace evaserve

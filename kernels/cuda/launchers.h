@@ -58,7 +58,9 @@ std::string LaunchLandmarks(DType type, const LandmarksArgs& args, void* stream)
 std::string LaunchStoreChunks(GpuShape shape, const StoreChunksArgs& args, void* stream);
 
 std::string LaunchAddRmsNorm(DType type, const AddRmsNormArgs& args, int num_rows, void* stream);
+// to[i] = from[rows[i]], and to[rows[i]] = from[i].
 std::string LaunchGatherRows(const GatherRowsArgs& args, int num_rows, void* stream);
+std::string LaunchScatterRows(const GatherRowsArgs& args, int num_rows, void* stream);
 std::string LaunchSwiGlu(DType type, const SwiGluArgs& args, void* stream);
 
 }  // namespace evaserve

@@ -1,5 +1,6 @@
 #include "kernels/cuda/window_check.h"
 
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -43,7 +44,10 @@ absl::Status CheckStep(const CausalEvaShape& shape, const CausalStep& step,
     return Refuse(name + ".num_tokens", step.num_tokens,
                   absl::StrCat("1 to ", left, ", what is left of its window"));
   }
-  if (step.state_begin < 0) return Refuse(name + ".state_begin", step.state_begin, "0 or more");
+  const int64_t most = std::numeric_limits<int32_t>::max() - int64_t{shape.num_keys()};
+  if (step.state_begin < 0 || step.state_begin > most) {
+    return Refuse(name + ".state_begin", step.state_begin, absl::StrCat("0 to ", most));
+  }
   if (step.landmark_begin < 0) {
     return Refuse(name + ".landmark_begin", step.landmark_begin, "0 or more");
   }

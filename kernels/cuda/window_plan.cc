@@ -33,7 +33,8 @@ class WindowPlanner {
     std::vector<int32_t> queries(shape.window, -1), keys(shape.num_keys(), -1);
     for (int i = 0; i < step.num_tokens; ++i) {
       queries[places + i] = i;
-      plan_.state_rows.push_back(step.state_begin + (step.position + i) % shape.num_keys());
+      plan_.state_rows.push_back(
+          static_cast<int32_t>(step.state_begin + (step.position + i) % shape.num_keys()));
     }
     const int end = places + step.num_tokens;
     for (int i = 0; i < shape.extension() + end; ++i) {

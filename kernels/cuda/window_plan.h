@@ -41,7 +41,7 @@ struct WindowPlan {
   int64_t bias_head_stride = 0;   // of a bias with heads; 0 if no bias fits all items
   int64_t landmark_elements = 0;  // of k_bar, and of beta: up to the end of the last item's
   // Of each new token of PlanSteps(), in their order: its row in the states.
-  std::vector<int64_t> state_rows;
+  std::vector<int32_t> state_rows;
 };
 
 // All give InvalidArgument, naming the field, for what the kernels do not take, and for more than
