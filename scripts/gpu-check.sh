@@ -20,8 +20,8 @@ results=${RESULTS:-$check/results}
 device=${DEVICE:-cuda:0}
 stages=(wrappers tests torch sanitizer bench server)
 programs=(kernels/cuda/device/device_wrapper_test kernels/cuda/device/device_step_test
-  models/evabyte/device_backend_test bench/gpu/gpu_bench bench/gpu/model_bench
-  bin/evaserve bin/eva)
+  kernels/cuda/device/device_windows_test models/evabyte/device_backend_test bench/gpu/gpu_bench
+  bench/gpu/windows_bench bench/gpu/model_bench bin/evaserve bin/eva)
 
 # The libraries of a program that a machine without our packages lacks. cuBLASLt is not among them:
 # it is large and comes with every PyTorch for CUDA.
@@ -41,7 +41,8 @@ pack() {
     own_libraries "build/cuda/$program" | xargs -r cp -t "$folder/lib" -u
   done
   cp build/cuda/kernels/libevaserve_torch_ops.so "$folder/"
-  cp -r "${EVASERVE_GOLDEN_DIR:-../shared/golden}"/evabyte* "$folder/golden/"
+  cp -r "${EVASERVE_GOLDEN_DIR:-../shared/golden}"/{evabyte,eva_noncausal,eva_causal}* \
+    "$folder/golden/"
   cp -r demo/model demo/passage-1.txt "$folder/demo/"
   find "$folder" -maxdepth 1 -type f -exec strip {} +  # it is to be carried
 }
@@ -57,8 +58,10 @@ run() { LD_LIBRARY_PATH="$(realpath "$check")/lib:$(cuda_libraries)" "$@"; }
 wrappers() { run "$check/device_wrapper_test"; }
 
 tests() {
-  EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/device_step_test"
-  EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/device_backend_test"
+  local test
+  for test in device_step_test device_windows_test device_backend_test; do
+    EVASERVE_GOLDEN_DIR=$(realpath "$check/golden") run "$check/$test"
+  done
 }
 
 torch() {
@@ -72,6 +75,8 @@ sanitizer() {
   for tool in memcheck racecheck synccheck; do
     run compute-sanitizer --tool "$tool" --error-exitcode 1 "$check/device_step_test" \
       --gtest_filter='*TakesFloat16*:*SameBits*'
+    run compute-sanitizer --tool "$tool" --error-exitcode 1 "$check/device_windows_test" \
+      --gtest_filter='*AddsABias*:*SameBits*:*CausalSteps*'
   done
 }
 
@@ -79,9 +84,11 @@ bench() {
   mkdir -p "$results"
   rm -f "$results"/*.jsonl
   run "$check/gpu_bench" | tee "$results/gpu_bench.jsonl"
+  run "$check/windows_bench" | tee "$results/windows_bench.jsonl"
   run "$check/model_bench" | tee "$results/model_bench.jsonl"
   if python3 -c 'import torch' 2> /dev/null; then
     python3 bench/gpu/baselines.py | tee "$results/baselines.jsonl"
+    python3 bench/gpu/windows_baseline.py | tee "$results/windows_baseline.jsonl"
   else
     echo "no PyTorch: no baseline"
   fi
