@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What PyTorch makes of windows_bench's maps. One JSON object a line.
 
-    windows_baseline.py [--device cpu --small]   the latter to see that it runs; no figure means anything
+    windows_baseline.py [--device cpu --small]    the latter to see that it runs
 
 `eager` is EVA as its published code writes it (bench/kernels/window_attention_peer.py), in bfloat16
 on a device; `sdpa` makes the same landmarks, and gives each window's keys and all landmarks with
@@ -26,10 +26,8 @@ LAYERS = (("eva deit-tiny/8", 28, 3, 64), ("eva pvtv2 stage 1", 56, 2, 32))
 
 def make_peer(side: int, heads: int, head_dim: int, batch: int, device: str) -> Peer:
     """In float32."""
-    args = argparse.Namespace(
-        side=side, window=7, landmarks=49, heads=heads, head_dim=head_dim, batch=batch, overlap=False
-    )
-    peer = Peer(args)
+    shape = {"side": side, "heads": heads, "head_dim": head_dim, "batch": batch}
+    peer = Peer(argparse.Namespace(window=7, landmarks=49, overlap=False, **shape))
     for name in ("qkv", "table", "index"):
         setattr(peer, name, getattr(peer, name).to(device))
     peer.maps = [m.to(device) for m in peer.maps]

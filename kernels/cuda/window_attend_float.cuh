@@ -82,7 +82,7 @@ struct FloatWindowAttend {
   EVASERVE_DEVICE void AddValues(const CudaSeen& seen, int first, uint32_t visible,
                                  float (&out)[kLaneDims]) const {
     for (int i = 0; i < kColumns; ++i) {
-      if ((visible >> i & 1) == 0) continue;  // may be NaN, or nowhere
+      if ((visible >> i & 1) == 0) continue;  // it lies nowhere
       const float* const value =
           At(ColumnAt(args, item, tile, seen, head, first + i), args.v, args.beta);
       EVASERVE_UNROLL

@@ -55,8 +55,26 @@ def mask(
     return [Mutation(name, "attend_args.h", before, after, test, filter) for test in tests]
 
 
-def tile(name: str, before: str, after: str = "", filter: str = "*") -> Mutation:
-    return Mutation(name, "mma_tile.cuh", before, after, "attend_portable", filter)
+def tile(name: str, before: str, after: str = "", filter: str = "*") -> list[Mutation]:
+    tests = ("attend_portable", "window_attend")
+    return [Mutation(name, "mma_tile.cuh", before, after, test, filter) for test in tests]
+
+
+def window(name: str, before: str, after: str = "", filter: str = "*bfloat16*") -> Mutation:
+    return Mutation(name, "window_attend.cuh", before, after, "window_attend", filter)
+
+
+def window_float(name: str, before: str, after: str = "") -> Mutation:
+    return Mutation(name, "window_attend_float.cuh", before, after, "window_attend", "*float32*")
+
+
+def seen(name: str, before: str, after: str = "", types: str = "*float*") -> Mutation:
+    """Of what window_attend's kernels share."""
+    return Mutation(name, "window_args.h", before, after, "window_attend", types)
+
+
+def landmarks(name: str, before: str, after: str = "") -> Mutation:
+    return Mutation(name, "landmarks.cuh", before, after, "landmarks")
 
 
 TREE, NORMALISER, COUNTERS = "*Tree*", "*Normaliser*", "*Counters*"
@@ -179,7 +197,7 @@ MUTATIONS = [
     floats("rows that are not the sequence's", "if (row >= sequence.num_queries) return;"),
     # The softmax.
     wide("rows that have seen nothing", "fmaxf(top, 0.5f * kHidden)", "top"),
-    tile("rows that have seen nothing", "fmaxf(max, 0.5f * kHidden)", "max"),
+    *tile("rows that have seen nothing", "fmaxf(max, 0.5f * kHidden)", "max"),
     wide("sums with the old maximum", "out[i] *= correction[i / 2 % 2];", ""),
     wide("a normaliser with the old maximum", "sum[r] * correction[r] +", "sum[r] +", NORMALISER),
     wide("lanes with different maxima", "top = fmaxf(top, ptx::ShuffleXor(top, 2));"),
@@ -189,13 +207,103 @@ MUTATIONS = [
     narrow("lse without the maximum", "joined.max * attend.scale_log2 +", "", NORMALISER),
     narrow("results joined without their maxima", "one[kHeadDim] - joined.max", "0.f"),
     narrow("counters that are not reset", "if (*is_last != 0) *arrived = 0;", "", COUNTERS),
-    tile("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
-    tile("lse without the maximum", "softmax.max[r] * scale_log2 +", "", NORMALISER),
+    *tile("sums with the old maximum", "out[d][2 * r + 1] *= correction;"),
+    *tile("lse without the maximum", "softmax.max[r] * scale_log2 +"),
     floats("lanes with different maxima", "step *= 2) max", "step *= 4) max"),
     floats("sums with the old maximum", "out[i] *= correction;", ";"),
     floats("a normaliser with the old maximum", "softmax.sum, correction,", "softmax.sum, 1.f,"),
     floats("a normaliser without some slots", "step *= 2) sum", "step *= 4) sum", NORMALISER),
     floats("lse without the maximum", "softmax.max * args.scale_log2 +", "", NORMALISER),
+    # The paper's EVA: what waits for what.
+    window("no wait for copies", "ptx::WaitForCopies<0>();"),
+    window("no wait for other threads' copies", "ptx::SyncBlock();"),
+    window("columns loaded over columns in use", "1 - stage);", "stage);"),
+    window_float("no wait for the query", "q[d];\n    ptx::SyncWarp();", "q[d];"),
+    window_float("no wait for weights", "ptx::SyncWarp();\n      AddValues", "AddValues"),
+    landmarks("no wait for means", "ptx::SyncBlock();\n    MapMeans();", "MapMeans();"),
+    landmarks("no wait for mapped means", "MapMeans();\n    ptx::SyncBlock();", "MapMeans();"),
+    # Who sees whom.
+    seen("a key too few", "args.extension + row + 1", "args.extension + row"),
+    seen("a key too many", "args.extension + row + 1", "args.extension + row + 2"),
+    seen(
+        "the landmark of the own chunk",
+        "position / args.causal_chunk",
+        "position / args.causal_chunk + 1",
+    ),
+    seen(
+        "a landmark too many",
+        "FirstBits(landmarks + seen.landmarks)",
+        "FirstBits(landmarks + seen.landmarks + 1)",
+    ),
+    seen("places between keys and landmarks", " & ~FirstBits(landmarks)"),
+    seen(
+        "places outside of the tokens",
+        "static_cast<uint32_t>(args.tables[at]) & FirstBits",
+        "FirstBits",
+    ),
+    seen(
+        "what no row of a tile sees",
+        "tile.row_begin + tile.num_rows - 1",
+        "tile.row_begin + tile.num_rows + 16",
+        "*bfloat16*",
+    ),
+    seen("rows that are not the tile's", "if (row >= tile.row_begin + tile.num_rows) return -1;"),
+    seen(
+        "landmarks of the first head",
+        "int64_t{head} * item.num_landmarks + landmark",
+        "landmark",
+    ),
+    seen(
+        "a block of landmarks left out",
+        "first_landmark - num_key_blocks_ : 0",
+        "first_landmark - num_key_blocks_ + 1 : 0",
+    ),
+    window("nothing hidden", "Hide(first, s);"),
+    window("places outside written", "if (query < 0) continue;"),
+    landmarks(
+        "a place outside that weighs",
+        "is_there ? ptx::Exp2(logit - max) : 0.f",
+        "ptx::Exp2(logit - max)",
+    ),
+    landmarks(
+        "members of the first chunk",
+        "int64_t{chunk} * group.num_members + member",
+        "member",
+    ),
+    landmarks("landmarks stored over the first ones", "group.landmark + chunk;", "chunk;"),
+    # The numbers.
+    window("a bias scaled with the logits", "= 1.f / args.scale;", "= 1.f;"),
+    window(
+        "a bias of the first rows",
+        "int64_t{row} * item.window_keys",
+        "int64_t{lane / 4} * item.window_keys",
+    ),
+    window("a bias for landmarks", "if (column >= item.window_keys) continue;"),
+    window("rows written to the end of the tile", "if (d * 8 >= args.head_dim) continue;"),
+    window_float("sums with the old maximum", "out[i] *= correction;", ";"),
+    window_float(
+        "a bias scaled with the logits",
+        "args.bias[pair], 1.f / args.scale, dot",
+        "args.bias[pair], 1.f, dot",
+    ),
+    window_float("lse without the maximum", "softmax.max * scale_log2 +"),
+    landmarks(
+        "means of queries for those of keys",
+        "StoreMean(args.k, 1, chunk)",
+        "StoreMean(args.q, 1, chunk)",
+    ),
+    landmarks("keys' squares not halved", "mu.at[d] - 0.5f * k.at[d]", "mu.at[d] - k.at[d]"),
+    landmarks("sums with the old maximum", "sum.values.at[i] * correction)", "sum.values.at[i])"),
+    landmarks(
+        "rows joined without their maxima",
+        "sum.values.at[i] *= factor;\n        sum",
+        "sum",
+    ),
+    landmarks(
+        "a chunk without tokens",
+        "sum.weights > 0.f ? 1.f / sum.weights : 0.f",
+        "1.f / sum.weights",
+    ),
 ]
 TESTS = sorted({mutation.test for mutation in MUTATIONS})
 UNCHANGED = [Mutation("nothing", f"{test}.cuh", "", "", test) for test in TESTS]
@@ -211,7 +319,7 @@ class Workshop:
         self._folder = folder
         self._compile = [compiler, "-std=c++20", "-O1"]
         self._link = [*libraries, "-lgtest_main", "-lgtest", "-lboost_context", "-pthread"]
-        self._link += output_of(["pkg-config", "--libs", "absl_status", "absl_strings"]).split()
+        self._link += output_of(["pkg-config", "--libs", "absl_statusor", "absl_strings"]).split()
         self._common = folder / "common.h"
         self._common.write_text("".join(f'#include "{name}"\n' for name in self.COMMON_HEADERS))
         compiled = f"{self._common}.gch"
