@@ -1,7 +1,6 @@
 #include "kernels/torch_ops_gpu.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
@@ -15,6 +14,7 @@
 #include "kernels/cuda/page_image.h"
 #include "kernels/cuda/step_plan.h"
 #include "kernels/torch_ops_check.h"
+#include "kernels/torch_ops_tensors.h"
 #include "kernels/torch_ops_windows.h"
 
 namespace evaserve {
@@ -22,18 +22,6 @@ namespace {
 
 void CheckOk(const absl::Status& status) {
   TORCH_CHECK(status.ok(), std::string(status.message()));
-}
-
-DType TypeOf(const at::Tensor& tensor) {
-  const at::ScalarType type = tensor.scalar_type();
-  return type == at::kFloat      ? DType::kFloat32
-         : type == at::kBFloat16 ? DType::kBFloat16
-                                 : DType::kFloat16;
-}
-
-bool IsAligned(const at::Tensor& tensor) {
-  constexpr uintptr_t kAlignment = 16;  // what the kernels read at once
-  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kAlignment == 0;
 }
 
 // Tokens as rows, [batch, seq_len, num_heads, head_dim].
@@ -45,11 +33,6 @@ at::Tensor CopyRows(const at::Tensor& x) {
 at::Tensor Rows(const at::Tensor& x) {
   const at::Tensor rows = x.transpose(1, 2);
   return rows.is_contiguous() && IsAligned(rows) ? rows : CopyRows(x);
-}
-
-at::Tensor Floats(const at::Tensor& x) {
-  const at::Tensor floats = x.to(at::kFloat).contiguous();
-  return IsAligned(floats) ? floats : floats.clone();
 }
 
 template <int kHeadDim>
@@ -87,6 +70,8 @@ struct TorchGpuOps::Plan {
   int num_pages = 0;
   int64_t summary_pages = 0;                     // of a sequence
   at::Tensor bytes, zeros, cos, image_elements;  // on the device
+
+  std::vector<at::Tensor> tensors() const { return {bytes, zeros, cos, image_elements}; }
 };
 
 namespace {
@@ -156,52 +141,17 @@ std::shared_ptr<const TorchGpuOps::Plan> TorchGpuOps::MakePlan(Op op,
     plan->image_elements = at::empty(elements.sizes(), bytes.dtype(at::kLong)).copy_(elements);
   }
   // Last, since this waits for all of them: other streams may use the plan at once.
-  const std::span<const char> host = plan->step.bytes();
-  plan->bytes = at::empty({std::ssize(host)}, bytes);
-  plan->bytes.copy_(at::from_blob(const_cast<char*>(host.data()), plan->bytes.sizes(), at::kByte));
+  plan->bytes = UploadBytes(plan->step.bytes(), bytes);
   return plan;
 }
 
 std::shared_ptr<const TorchGpuOps::Plan> TorchGpuOps::PlanOf(Op op, const TorchEvaCall& call,
                                                              const TorchGpuStream& stream) {
   const TorchShape shape(call.k);
-  const Key key = {static_cast<int64_t>(op),
-                   static_cast<int64_t>(TypeOf(call.k)),
-                   shape.batch,
-                   shape.num_heads,
-                   shape.seq_len,
-                   shape.head_dim,
-                   call.window,
-                   call.chunk,
-                   std::bit_cast<int32_t>(ScaleOr(call.scale, shape.head_dim))};
-  const std::lock_guard lock(mutex_);
-  auto entry = std::find_if(entries_.begin(), entries_.end(),
-                            [&](const Entry& entry) { return entry.key == key; });
-  if (entry == entries_.end()) {
-    TORCH_CHECK(!stream.is_capturing, "torch.ops.eva was not called with k of ", call.k.sizes(),
-                " before: call it once with the same arguments before a CUDA graph is captured");
-    entries_.push_front({key, MakePlan(op, call)});
-    DropOldPlans();
-  } else {
-    entries_.splice(entries_.begin(), entries_, entry);
-  }
-  Entry& found = entries_.front();
-  found.is_in_graph |= stream.is_capturing;
-  // So that its memory is not given away while this stream needs it.
-  if (stream.of_libtorch && !found.is_in_graph) {
-    const Plan& plan = *found.plan;
-    for (const at::Tensor& tensor : {plan.bytes, plan.zeros, plan.cos, plan.image_elements}) {
-      if (tensor.defined()) tensor.record_stream(*stream.of_libtorch);
-    }
-  }
-  return found.plan;
-}
-
-void TorchGpuOps::DropOldPlans() {
-  int num_others = 0;
-  std::erase_if(entries_, [&](const Entry& entry) {
-    return !entry.is_in_graph && ++num_others > options_.max_plans;
-  });
+  return plans_.Get({static_cast<int64_t>(op), static_cast<int64_t>(TypeOf(call.k)), shape.batch,
+                     shape.num_heads, shape.seq_len, shape.head_dim, call.window, call.chunk,
+                     std::bit_cast<int32_t>(ScaleOr(call.scale, shape.head_dim))},
+                    stream, call.k, [&] { return MakePlan(op, call); });
 }
 
 at::Tensor TorchGpuOps::Attention(const TorchEvaCall& call, const TorchGpuStream& stream) {

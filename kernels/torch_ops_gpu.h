@@ -1,23 +1,14 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/Stream.h>
 
-#include <array>
-#include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <tuple>
 
-namespace evaserve {
+#include "kernels/torch_ops_plan_cache.h"
 
-// Where the work of a call goes.
-struct TorchGpuStream {
-  void* stream = nullptr;                  // for the launchers
-  std::optional<c10::Stream> of_libtorch;  // the same; the emulator has none
-  bool is_capturing = false;               // the work becomes part of a CUDA graph
-};
+namespace evaserve {
 
 // The arguments of torch.ops.eva.attention, see torch_ops.cc. Tensors are in the device's memory;
 // summarize has neither q nor window.
@@ -43,7 +34,7 @@ class TorchGpuOps {
     int max_plans = 64;  // kept, besides those in CUDA graphs, which are kept forever
   };
 
-  explicit TorchGpuOps(const Options& options) : options_(options) {}
+  explicit TorchGpuOps(const Options& options) : options_(options), plans_(options.max_plans) {}
 
   at::Tensor Attention(const TorchEvaCall& call, const TorchGpuStream& stream);
   std::tuple<at::Tensor, at::Tensor> Summarize(const TorchEvaCall& call,
@@ -52,21 +43,13 @@ class TorchGpuOps {
  private:
   enum class Op { kAttention, kSummarize };
   struct Plan;
-  using Key = std::array<int64_t, 9>;
-  struct Entry {
-    Key key;
-    std::shared_ptr<const Plan> plan;
-    bool is_in_graph = false;
-  };
 
   // The one that there is, or a new one.
   std::shared_ptr<const Plan> PlanOf(Op op, const TorchEvaCall& call, const TorchGpuStream& stream);
   std::shared_ptr<const Plan> MakePlan(Op op, const TorchEvaCall& call) const;
-  void DropOldPlans();
 
   const Options options_;
-  std::mutex mutex_;
-  std::list<Entry> entries_;  // the last used first
+  TorchPlanCache<Plan> plans_;
 };
 
 }  // namespace evaserve
