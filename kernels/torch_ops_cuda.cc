@@ -1,5 +1,5 @@
-// torch.ops.eva for CUDA tensors, on the current stream: what torch_ops_gpu.h says, on PyTorch's
-// devices.
+// torch.ops.eva for CUDA tensors, on the current stream: what torch_ops_gpu.h and
+// torch_ops_paper_gpu.h say, on PyTorch's devices.
 
 #include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "kernels/torch_ops_gpu.h"
+#include "kernels/torch_ops_paper_gpu.h"
 
 namespace evaserve {
 namespace {
@@ -28,15 +29,20 @@ TorchGpuOps::Options OptionsOf(c10::DeviceIndex device) {
           .num_multiprocessors = Attribute(cudaDevAttrMultiProcessorCount, device)};
 }
 
+struct DeviceOps {
+  explicit DeviceOps(c10::DeviceIndex device) : eva(OptionsOf(device)) {}
+
+  TorchGpuOps eva;
+  TorchPaperOps paper;
+};
+
 // Of the current device. They are never destroyed: at exit the driver may be gone before.
-TorchGpuOps& CurrentOps() {
+DeviceOps& CurrentOps() {
   static auto& mutex = *new std::mutex;
-  static auto& ops = *new std::map<c10::DeviceIndex, TorchGpuOps>;
+  static auto& ops = *new std::map<c10::DeviceIndex, DeviceOps>;
   const c10::DeviceIndex device = c10::cuda::current_device();
   const std::lock_guard lock(mutex);
-  const auto found = ops.find(device);
-  return found != ops.end() ? found->second
-                            : ops.try_emplace(device, OptionsOf(device)).first->second;
+  return ops.try_emplace(device, device).first->second;
 }
 
 TorchGpuStream CurrentStream() {
@@ -47,29 +53,72 @@ TorchGpuStream CurrentStream() {
               c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None};
 }
 
-c10::cuda::CUDAGuard GuardOf(const at::Tensor& k) {
-  TORCH_CHECK(k.is_cuda(), "k is on ", k.device(), ", another tensor is on a CUDA device");
-  return c10::cuda::CUDAGuard(k.device());
+c10::cuda::CUDAGuard GuardOf(const at::Tensor& tensor, const char* name) {
+  TORCH_CHECK(tensor.is_cuda(), name, " is on ", tensor.device(),
+              ", another tensor is on a CUDA device");
+  return c10::cuda::CUDAGuard(tensor.device());
 }
 
 at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const at::Tensor& mu, const at::Tensor& phi, int64_t window, int64_t chunk,
                      std::optional<double> scale) {
-  const c10::cuda::CUDAGuard guard = GuardOf(k);
-  return CurrentOps().Attention({q, k, v, mu, phi, window, chunk, scale}, CurrentStream());
+  const c10::cuda::CUDAGuard guard = GuardOf(k, "k");
+  return CurrentOps().eva.Attention({q, k, v, mu, phi, window, chunk, scale}, CurrentStream());
 }
 
 std::tuple<at::Tensor, at::Tensor> Summarize(const at::Tensor& k, const at::Tensor& v,
                                              const at::Tensor& mu, const at::Tensor& phi,
                                              int64_t chunk, std::optional<double> scale) {
-  const c10::cuda::CUDAGuard guard = GuardOf(k);
-  return CurrentOps().Summarize(
+  const c10::cuda::CUDAGuard guard = GuardOf(k, "k");
+  return CurrentOps().eva.Summarize(
       {.k = k, .v = v, .mu = mu, .phi = phi, .chunk = chunk, .scale = scale}, CurrentStream());
+}
+
+at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t window, int64_t num_landmarks, at::TensorList map_q,
+                           at::TensorList map_k, const std::optional<at::Tensor>& bias,
+                           bool overlap, const std::optional<at::Tensor>& lengths,
+                           std::optional<double> scale) {
+  const c10::cuda::CUDAGuard guard = GuardOf(q, "q");
+  return CurrentOps().paper.WindowAttention({.q = q,
+                                             .k = k,
+                                             .v = v,
+                                             .window = window,
+                                             .num_landmarks = num_landmarks,
+                                             .map_q = map_q.vec(),
+                                             .map_k = map_k.vec(),
+                                             .bias = bias,
+                                             .overlap = overlap,
+                                             .lengths = lengths,
+                                             .scale = scale},
+                                            CurrentStream());
+}
+
+at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t window, int64_t chunk, at::TensorList map_q,
+                           at::TensorList map_k, const std::optional<at::Tensor>& bias,
+                           bool overlap, const std::optional<at::Tensor>& lengths,
+                           std::optional<double> scale) {
+  const c10::cuda::CUDAGuard guard = GuardOf(q, "q");
+  return CurrentOps().paper.CausalAttention({.q = q,
+                                             .k = k,
+                                             .v = v,
+                                             .window = window,
+                                             .chunk = chunk,
+                                             .map_q = map_q.vec(),
+                                             .map_k = map_k.vec(),
+                                             .bias = bias,
+                                             .overlap = overlap,
+                                             .lengths = lengths,
+                                             .scale = scale},
+                                            CurrentStream());
 }
 
 TORCH_LIBRARY_IMPL(eva, CUDA, m) {
   m.impl("attention", Attention);
   m.impl("summarize", Summarize);
+  m.impl("window_attention", WindowAttention);
+  m.impl("causal_attention", CausalAttention);
 }
 
 }  // namespace

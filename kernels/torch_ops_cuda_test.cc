@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "kernels/torch_ops_signatures.h"
 
@@ -63,6 +64,39 @@ std::tuple<at::Tensor, at::Tensor> Summarize(const Inputs& in) {
       .call(in.k, in.v, in.mu, in.phi, kChunk, std::nullopt);
 }
 
+// Of the paper, on a map or causally: the operator's name, and what lies before the maps.
+struct PaperInputs {
+  at::Tensor q, k, v;
+  std::vector<at::Tensor> map_q, map_k;
+  at::Tensor bias;
+
+  PaperInputs To(at::Device device, at::ScalarType type) const {
+    const auto all = [&](const std::vector<at::Tensor>& map) {
+      std::vector<at::Tensor> moved;
+      for (const at::Tensor& x : map) moved.push_back(x.to(device));
+      return moved;
+    };
+    const auto to = [&](const at::Tensor& x) { return x.to(device, type); };
+    return {to(q), to(k), to(v), all(map_q), all(map_k), bias.to(device)};
+  }
+};
+
+PaperInputs RandomPaperInputs(at::IntArrayRef sizes, at::IntArrayRef bias, at::ScalarType type) {
+  const int64_t d = sizes.back();
+  const auto tokens = [&] { return at::randn(sizes).to(type); };
+  const auto map = [&] {
+    return std::vector<at::Tensor>{at::randn({d, d}).mul(0.2), at::randn({d}), at::randn({d}),
+                                   at::randn({d})};
+  };
+  return {tokens(), tokens(), tokens(), map(), map(), at::randn(bias)};
+}
+
+at::Tensor PaperAttention(const char* name, const PaperInputs& in, int64_t window, int64_t pieces) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<WindowAttentionFn>().call(
+      in.q, in.k, in.v, window, pieces, in.map_q, in.map_k, in.bias, /*overlap=*/true, std::nullopt,
+      std::nullopt);
+}
+
 class TorchOpsCudaTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -91,6 +125,22 @@ TEST_F(TorchOpsCudaTest, AgreesWithTheCpu) {
       }
     }
   }
+}
+
+TEST_F(TorchOpsCudaTest, ThePapersAttentionAgreesWithTheCpu) {
+  const auto check = [&](const char* name, at::IntArrayRef sizes, at::IntArrayRef bias,
+                         int64_t window, int64_t pieces) {
+    for (const at::ScalarType type : {at::kBFloat16, at::kHalf, at::kFloat}) {
+      SCOPED_TRACE(testing::Message() << name << " " << type);
+      const PaperInputs in = RandomPaperInputs(sizes, bias, type);
+      const at::Tensor out = PaperAttention(name, in.To(cuda_, type), window, pieces);
+      const at::Tensor want = PaperAttention(name, in.To(at::kCPU, at::kFloat), window, pieces);
+      EXPECT_LT(RelativeError(out, want), 2 * ToleranceOf(type));  // landmarks are rounded too
+    }
+  };
+  check("eva::window_attention", {2, 3, 28, 28, 64}, {3, 49, 169}, 7, 49);
+  check("eva::window_attention", {2, 2, 130, 32}, {2, 32, 64}, 32, 8);
+  check("eva::causal_attention", {2, 2, 300, 64}, {64, 128}, 64, 8);
 }
 
 TEST_F(TorchOpsCudaTest, AGraphComputesAgainWithNewInputs) {

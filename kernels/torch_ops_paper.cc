@@ -17,9 +17,10 @@
 //
 // With lengths, int64 [sequences], batch is 1 and seq_len their sum: the sequences lie one after
 // the other, none is padded, and none depends on another. scale defaults to 1 / sqrt(head_dim).
-// CPU: float32, bfloat16; head_dim is a multiple of 4 up to 128. The memory of out is in the order
-// of tokens, [batch, seq_len, num_heads, head_dim], so that joining the heads again costs nothing.
-// Going backward through them is an error.
+// CPU: float32, bfloat16; head_dim is a multiple of 4 up to 128. CUDA: float16 too, and multiples
+// of 8; lengths are read on the host. The memory of out is in the order of tokens, [batch, seq_len,
+// num_heads, head_dim], so that joining the heads again costs nothing. Going backward through them
+// is an error.
 
 #include <ATen/TensorUtils.h>
 #include <ATen/core/Tensor.h>
@@ -28,8 +29,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <map>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,6 +39,7 @@
 #include "kernels/regions.h"
 #include "kernels/torch_ops_check.h"
 #include "kernels/torch_ops_paper_check.h"
+#include "kernels/torch_ops_paper_items.h"
 #include "kernels/torch_ops_worker_pool.h"
 #include "kernels/window_attend.h"
 
@@ -50,6 +50,11 @@ using OptionalTensor = std::optional<at::Tensor>;
 
 void CheckOk(const absl::Status& status) {
   TORCH_CHECK(status.ok(), std::string(status.message()));
+}
+
+void CheckType(const at::Tensor& q) {
+  TORCH_CHECK(q.scalar_type() == at::kFloat || q.scalar_type() == at::kBFloat16, "q is ",
+              q.scalar_type(), ", must be float32 or bfloat16 on the CPU");
 }
 
 at::Tensor Float(const at::Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
@@ -120,51 +125,6 @@ class TorchMap {
   PackedWeight weight_;
 };
 
-// Tokens of each sequence, or map, in the order in which they lie.
-std::vector<int64_t> LengthsOf(const at::Tensor& q, const OptionalTensor& lengths) {
-  if (!lengths)
-    return std::vector<int64_t>(q.size(0), q.numel() / (q.size(0) * q.size(1) * q.size(-1)));
-  const at::Tensor given = lengths->contiguous();
-  const int64_t* data = given.const_data_ptr<int64_t>();
-  std::vector<int64_t> all(data, data + given.numel());
-  for (const int64_t length : all) {
-    TORCH_CHECK(length > 0 && length <= q.size(2), "lengths has ", length, ", must be in [1, ",
-                q.size(2), "]");
-  }
-  const int64_t sum = std::accumulate(all.begin(), all.end(), int64_t{0});
-  TORCH_CHECK(sum == q.size(2), "the sum of lengths is ", sum,
-              ", must be seq_len of q = ", q.size(2));
-  return all;
-}
-
-// The sequences or maps of a call, with the tables that those of one length share.
-class Items {
- public:
-  Items(const std::vector<int64_t>& lengths, RegionShape shape) {
-    int64_t token = 0;
-    for (const int64_t length : lengths) {
-      auto found = regions_.find(length);
-      if (found == regions_.end()) {
-        if (!shape.is_2d) shape.width = static_cast<int>(length);
-        absl::StatusOr<Regions> made = MakeRegions(shape);
-        CheckOk(made.status());
-        found = regions_.emplace(length, *std::move(made)).first;
-      }
-      items_.push_back({&found->second, token, num_landmarks_});
-      token += length;
-      num_landmarks_ += found->second.num_chunks;
-    }
-  }
-
-  std::span<const RegionItem> items() const { return items_; }
-  int64_t num_landmarks() const { return num_landmarks_; }
-
- private:
-  std::map<int64_t, Regions> regions_;
-  std::vector<RegionItem> items_;
-  int64_t num_landmarks_ = 0;
-};
-
 DType TypeOf(const at::Tensor& q) {
   return q.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kBFloat16;
 }
@@ -174,8 +134,9 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            at::TensorList map_k, const OptionalTensor& bias, bool overlap,
                            const OptionalTensor& lengths, std::optional<double> scale) {
   CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
+  CheckType(q);
   if (q.numel() == 0) return FromRows(at::empty(ToRows(q).sizes(), q.options()));
-  const Items items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
+  const PaperItems items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
   const TokenRows rows(q, k, v);
   const TorchMap packed_q(map_q), packed_k(map_k);
   const int num_heads = static_cast<int>(q.size(1)), head_dim = static_cast<int>(q.size(-1));
@@ -258,6 +219,7 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            at::TensorList map_k, const OptionalTensor& bias, bool overlap,
                            const OptionalTensor& lengths, std::optional<double> scale) {
   CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
+  CheckType(q);
   if (q.numel() == 0) return FromRows(at::empty(ToRows(q).sizes(), q.options()));
   CausalEvaShape shape;
   shape.num_heads = static_cast<int>(q.size(1));

@@ -61,8 +61,9 @@ void CheckLengths(const std::optional<at::Tensor>& lengths, const at::Tensor& q)
 }
 
 void CheckTensors(const PaperAttentionTensors& t) {
-  TORCH_CHECK(t.q.scalar_type() == at::kFloat || t.q.scalar_type() == at::kBFloat16, "q is ",
-              t.q.scalar_type(), ", must be float32 or bfloat16");
+  TORCH_CHECK(t.q.scalar_type() == at::kFloat || t.q.scalar_type() == at::kBFloat16 ||
+                  t.q.scalar_type() == at::kHalf,
+              "q is ", t.q.scalar_type(), ", must be float32, bfloat16 or float16");
   const c10::SymInt num_heads = t.q.sym_size(1), head_dim = t.q.sym_size(-1);
   TORCH_SYM_CHECK(num_heads.sym_gt(0), "q has no heads");
   TORCH_SYM_CHECK(

@@ -69,6 +69,12 @@ def random_input(batch: int, seq_len: int) -> torch.Tensor:
     return torch.randn(batch, seq_len, HIDDEN, device=test_device())
 
 
+def random_map(device: str) -> list[torch.Tensor]:
+    """Of the mean of a chunk, with a norm."""
+    sizes = (HEAD_DIM, HEAD_DIM), (HEAD_DIM,), (HEAD_DIM,), (HEAD_DIM,)
+    return [torch.randn(size, device=device) for size in sizes]
+
+
 def export(module: torch.nn.Module) -> torch.export.ExportedProgram:
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     return torch.export.export(module, (random_input(*EXAMPLE_SIZE),), dynamic_shapes={"x": sizes})
@@ -108,12 +114,29 @@ class TorchExportTest(unittest.TestCase):
     def test_shape_functions_agree_with_the_kernels(self) -> None:
         q, k, v = torch.randn(3, 2, 33, NUM_HEADS, HEAD_DIM, device=test_device()).transpose(2, 3)
         per_head = torch.randn(2, NUM_HEADS, HEAD_DIM, device=test_device())
+        maps = random_map(test_device()), random_map(test_device())
         checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
         for op, arguments in (
             (torch.ops.eva.attention, (q, k, v, *per_head, WINDOW, CHUNK)),
             (torch.ops.eva.summarize, (k, v, *per_head, CHUNK)),
+            (torch.ops.eva.window_attention, (q, k, v, WINDOW, 8, *maps)),
+            (torch.ops.eva.causal_attention, (q, k, v, WINDOW, CHUNK, *maps)),
         ):
             torch.library.opcheck(op.default, arguments, test_utils=checks)
+
+    def test_a_device_gives_what_the_cpu_gives(self) -> None:
+        if test_device() == "cpu":
+            self.skipTest("no device")
+        q, k, v = torch.randn(3, 2, NUM_HEADS, 70, HEAD_DIM)
+        maps = random_map("cpu"), random_map("cpu")
+        per_head = torch.randn(2, NUM_HEADS, HEAD_DIM)
+        for op, arguments in (
+            (torch.ops.eva.attention, (q, k, v, *per_head, WINDOW, CHUNK)),
+            (torch.ops.eva.window_attention, (q, k, v, WINDOW, 8, *maps)),
+            (torch.ops.eva.causal_attention, (q, k, v, WINDOW, CHUNK, *maps)),
+        ):
+            there = torch.utils._pytree.tree_map_only(torch.Tensor, lambda x: x.cuda(), arguments)
+            torch.testing.assert_close(op(*there).cpu(), op(*arguments), atol=1e-4, rtol=1e-4)
 
     def test_out_is_contiguous_where_q_is_not(self) -> None:
         for device in (test_device(), "meta"):
