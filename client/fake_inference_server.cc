@@ -5,9 +5,24 @@
 #include <grpcpp/server_builder.h>
 
 #include <map>
-#include <sstream>
 
 namespace evaserve {
+namespace {
+
+void AddWords(const std::string& text, v1::ScoreResponse& response) {
+  int word = 0;  // its bytes so far
+  for (const char byte : text + " ") {
+    if (byte != ' ' && byte != '\n') {
+      ++word;
+      continue;
+    }
+    if (word > 0) response.add_logprobs(word / -256.f);
+    if (byte == '\n') response.add_logprobs(0.f);
+    word = 0;
+  }
+}
+
+}  // namespace
 
 FakeInferenceServer::FakeInferenceServer() {
   grpc::EnableDefaultHealthCheckService(true);
@@ -65,8 +80,10 @@ grpc::Status FakeInferenceServer::Score(grpc::ServerContext* context,
                                         v1::ScoreResponse* response) {
   ++num_scores_;
   if (has_words_) {
-    std::istringstream words(request->text());
-    for (std::string word; words >> word;) response->add_logprobs(-0.5f);
+    AddWords(request->text(), *response);
+    if (response->logprobs_size() == 0 || response->logprobs_size() >= kMaxSeqLen) {
+      return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "text has a wrong length");
+    }
     return grpc::Status::OK;
   }
   if (request->text().empty() || request->text().size() >= kMaxSeqLen) {

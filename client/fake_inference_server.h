@@ -15,8 +15,8 @@ namespace evaserve {
 // Generate echoes the prompt, a byte per message; the prompt "endless" goes on until the client
 // leaves. GenerateStream echoes each prompt whole, when all of it has come. Score gives byte b the
 // log-probability -b / 256 after whatever comes before it, and takes at most kMaxSeqLen - 1 bytes;
-// after SetWords() it gives -0.5 to each word, of any number.
-// Thread-safe.
+// after SetWords() a word of n bytes is given -n / 256 and a newline 0, and words end with a space
+// or newline only. Thread-safe.
 class FakeInferenceServer : private v1::Inference::Service {
  public:
   static constexpr int kMaxSeqLen = 9;

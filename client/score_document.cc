@@ -3,19 +3,19 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
 #include <numeric>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/document_tokens.h"
 
 namespace evaserve {
 namespace {
 
 // What a request may hold.
 struct PieceLimits {
-  size_t max_bytes = 0;
+  size_t max_tokens = 0;
   bool tokens_are_bytes = true;
 };
 
@@ -25,12 +25,9 @@ absl::StatusOr<PieceLimits> ReadLimits(Client& client, const ScoreDocumentOption
   for (const v1::Model& model : *models) {
     const bool is_meant =
         options.model.empty() ? models->size() == 1 : model.name() == options.model;
-    // How many words there are the server knows, and refuses too many.
-    if (is_meant && model.token() == "word") {
-      return PieceLimits{std::numeric_limits<size_t>::max(), false};
-    }
+    if (!is_meant || model.max_seq_len() <= 1) continue;
     // The first token begins the sequence.
-    if (is_meant && model.max_seq_len() > 1) return PieceLimits{model.max_seq_len() - 1, true};
+    return PieceLimits{model.max_seq_len() - 1, model.token() != "word"};
   }
   // Which model is missing, or not ready, the server says better than we could.
   v1::ScoreRequest request;
@@ -41,21 +38,19 @@ absl::StatusOr<PieceLimits> ReadLimits(Client& client, const ScoreDocumentOption
   return absl::InternalError("the server lists no max_seq_len for the model");
 }
 
-absl::StatusOr<std::vector<float>> ScorePiece(Client& client, std::string_view document,
-                                              const DocumentPiece& piece, bool tokens_are_bytes,
+absl::StatusOr<std::vector<float>> ScorePiece(Client& client, const DocumentTokens& tokens,
+                                              const DocumentPiece& piece,
                                               const ScoreDocumentOptions& options) {
   v1::ScoreRequest request;
   request.set_model(options.model);
-  request.set_text(std::string(document.substr(piece.begin, piece.end - piece.begin)));
+  request.set_text(std::string(tokens.Bytes(piece.begin, piece.end)));
   request.set_per_byte(true);
   auto response = client.Score(request, options.call);
   if (!response.ok()) return response.status();
-  if (!tokens_are_bytes)
-    return std::vector(response->logprobs().begin(), response->logprobs().end());
   if (static_cast<size_t>(response->logprobs_size()) != piece.end - piece.begin) {
     return absl::InternalError(absl::StrCat("the server sent ", response->logprobs_size(),
                                             " log-probabilities for ", piece.end - piece.begin,
-                                            " bytes"));
+                                            tokens.are_bytes() ? " bytes" : " words and newlines"));
   }
   return std::vector<float>(response->logprobs().begin() + (piece.counted_begin - piece.begin),
                             response->logprobs().end());
@@ -63,13 +58,13 @@ absl::StatusOr<std::vector<float>> ScorePiece(Client& client, std::string_view d
 
 // The pieces' log-probabilities in order. After a failure no further piece is sent.
 absl::StatusOr<std::vector<std::vector<float>>> ScorePieces(
-    Client& client, std::string_view document, const std::vector<DocumentPiece>& pieces,
-    bool tokens_are_bytes, const ScoreDocumentOptions& options) {
+    Client& client, const DocumentTokens& tokens, const std::vector<DocumentPiece>& pieces,
+    const ScoreDocumentOptions& options) {
   std::vector<absl::StatusOr<std::vector<float>>> scores(pieces.size(), absl::CancelledError());
   std::atomic<size_t> next{0};
   auto work = [&] {
     for (size_t i = next++; i < pieces.size(); i = next++) {
-      scores[i] = ScorePiece(client, document, pieces[i], tokens_are_bytes, options);
+      scores[i] = ScorePiece(client, tokens, pieces[i], options);
       if (!scores[i].ok()) next = pieces.size();
     }
   };
@@ -89,12 +84,12 @@ absl::StatusOr<std::vector<std::vector<float>>> ScorePieces(
 
 }  // namespace
 
-std::vector<DocumentPiece> CutDocument(size_t size, size_t max_piece_bytes, size_t context_bytes) {
+std::vector<DocumentPiece> CutDocument(size_t size, size_t max_piece, size_t context) {
   std::vector<DocumentPiece> pieces;
   size_t counted_begin = 0;
   do {
-    const size_t begin = counted_begin - std::min(context_bytes, counted_begin);
-    const size_t end = std::min(size, begin + max_piece_bytes);
+    const size_t begin = counted_begin - std::min(context, counted_begin);
+    const size_t end = std::min(size, begin + max_piece);
     pieces.push_back({.begin = begin, .counted_begin = counted_begin, .end = end});
     counted_begin = end;
   } while (counted_begin < size);
@@ -105,14 +100,15 @@ absl::StatusOr<DocumentScore> ScoreDocument(Client& client, std::string_view doc
                                             const ScoreDocumentOptions& options) {
   const absl::StatusOr<PieceLimits> limits = ReadLimits(client, options);
   if (!limits.ok()) return limits.status();
-  const size_t context_bytes = options.context_bytes.value_or(limits->max_bytes / 2);
-  if (context_bytes >= limits->max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("context_bytes is ", context_bytes,
-                                                   ", must be less than the ", limits->max_bytes,
-                                                   " bytes that the model takes"));
+  const size_t context = options.context.value_or(limits->max_tokens / 2);
+  if (context >= limits->max_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("context is ", context,
+                                                   ", must be less than the ", limits->max_tokens,
+                                                   " tokens that the model takes"));
   }
-  const auto pieces = CutDocument(document.size(), limits->max_bytes, context_bytes);
-  const auto logprobs = ScorePieces(client, document, pieces, limits->tokens_are_bytes, options);
+  const DocumentTokens tokens(document, limits->tokens_are_bytes);
+  const auto pieces = CutDocument(tokens.size(), limits->max_tokens, context);
+  const auto logprobs = ScorePieces(client, tokens, pieces, options);
   if (!logprobs.ok()) return logprobs.status();
 
   DocumentScore score{.tokens_are_bytes = limits->tokens_are_bytes};

@@ -46,7 +46,7 @@ TEST_F(ScoreDocumentTest, CountsEveryByteOnceWhateverTheContext) {
   for (int i = 0; i < 100; ++i) document += static_cast<char>(i);
 
   for (size_t context_bytes : {0, 3, 7}) {
-    const auto score = ScoreDocument(client_, document, {.context_bytes = context_bytes});
+    const auto score = ScoreDocument(client_, document, {.context = context_bytes});
     ASSERT_TRUE(score.ok()) << score.status();
     EXPECT_NEAR(score->log_likelihood, -4950 / 256.0, 1e-6) << context_bytes;
     EXPECT_NEAR(score->bits_per_byte, 49.5 / 256.0 / std::log(2.0), 1e-6) << context_bytes;
@@ -62,25 +62,35 @@ TEST_F(ScoreDocumentTest, AShortDocumentTakesOneRequest) {
   EXPECT_EQ(server_.num_scores(), 1);
 }
 
-// Its words cannot be counted here, so it is not cut.
-TEST_F(ScoreDocumentTest, AModelOfWordsGetsTheDocumentWhole) {
+TEST_F(ScoreDocumentTest, CountsEveryWordOnceWhateverTheContext) {
+  server_.SetWords();
+  std::string document;
+  for (int i = 1; i <= 30; ++i) document += std::string(i, 'a') + (i % 4 == 0 ? " \n" : " ");
+
+  for (size_t context : {0, 3, 7}) {
+    const auto score = ScoreDocument(client_, document, {.context = context});
+    ASSERT_TRUE(score.ok()) << score.status();
+    EXPECT_FALSE(score->tokens_are_bytes);
+    ASSERT_EQ(score->logprobs.size(), 37u);  // 30 words, 7 newlines
+    EXPECT_NEAR(score->log_likelihood, -465 / 256.0, 1e-6) << context;
+    EXPECT_NEAR(score->bits_per_byte, 465 / 256.0 / document.size() / std::log(2.0), 1e-6);
+    EXPECT_EQ(score->logprobs[5], -5 / 256.f);
+  }
+}
+
+TEST_F(ScoreDocumentTest, AModelThatSplitsOtherwiseIsAnError) {
   server_.SetWords();
 
-  const auto score = ScoreDocument(client_, "it is a truth universally", {});
-
-  ASSERT_TRUE(score.ok()) << score.status();
-  EXPECT_EQ(server_.num_scores(), 1);
-  EXPECT_FALSE(score->tokens_are_bytes);
-  EXPECT_EQ(score->logprobs.size(), 5u);
-  EXPECT_NEAR(score->bits_per_byte, 2.5 / 25 / std::log(2.0), 1e-6);
+  EXPECT_EQ(ScoreDocument(client_, "one\vtwo", {}).status(),
+            absl::InternalError("the server sent 1 log-probabilities for 2 words and newlines"));
 }
 
 TEST_F(ScoreDocumentTest, RefusesAContextThatLeavesNoRoom) {
-  const auto score = ScoreDocument(client_, "12345678", {.context_bytes = 8});
+  const auto score = ScoreDocument(client_, "12345678", {.context = 8});
 
   EXPECT_EQ(score.status(),
             absl::InvalidArgumentError(
-                "context_bytes is 8, must be less than the 8 bytes that the model takes"));
+                "context is 8, must be less than the 8 tokens that the model takes"));
 }
 
 TEST_F(ScoreDocumentTest, GivesBackTheServersError) {

@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "client/commands/command.h"
 #include "client/commands/json.h"
+#include "client/document_tokens.h"
 #include "client/score_document.h"
 
 namespace evaserve {
@@ -12,7 +13,7 @@ namespace {
 
 struct ScoreFlags {
   std::string file;
-  std::optional<size_t> context_bytes;
+  std::optional<size_t> context;
   int concurrency = 4;
   bool per_byte = false;
 };
@@ -28,9 +29,10 @@ void PrintJson(const DocumentScore& score, std::string_view document, bool per_b
 
 void PrintText(const DocumentScore& score, std::string_view document, bool per_byte) {
   if (per_byte) {
-    for (size_t i = 0; i < document.size(); ++i) {
+    const DocumentTokens tokens(document, score.tokens_are_bytes);
+    for (size_t i = 0; i < tokens.size(); ++i) {
       PrintBytes(
-          absl::StrFormat("%9.4f \"%s\"\n", score.logprobs[i], Escape(document.substr(i, 1))));
+          absl::StrFormat("%9.4f \"%s\"\n", score.logprobs[i], Escape(tokens.Bytes(i, i + 1))));
     }
   }
   PrintBytes(absl::StrFormat("%.4f bits per byte (%d bytes, log-likelihood %.3f, %d requests)\n",
@@ -43,13 +45,10 @@ ExitCode RunScore(const ScoreFlags& flags, const Session& session) {
   if (!document.ok()) return FailUsage(std::string(document.status().message()));
   const auto score = ScoreDocument(session.client, *document,
                                    {.model = session.flags.model,
-                                    .context_bytes = flags.context_bytes,
+                                    .context = flags.context,
                                     .max_concurrency = flags.concurrency,
                                     .call = session.call});
   if (!score.ok()) return Fail(score.status());
-  if (flags.per_byte && !score->tokens_are_bytes && !session.flags.json) {
-    return FailUsage("--per-byte: the model's tokens are words; --json lists theirs");
-  }
   if (session.flags.json) {
     PrintJson(*score, *document, flags.per_byte);
   } else {
@@ -65,13 +64,15 @@ Command AddScoreCommand(CLI::App& eva) {
       "score", "How likely a document is, in bits per byte, over exactly all of its bytes");
   auto flags = std::make_shared<ScoreFlags>();
   app.add_option("FILE", flags->file, "The document, or - for standard input")->required();
-  app.add_option("--context", flags->context_bytes,
-                 "Bytes to look back at before each piece of a document that is longer than the "
-                 "model takes at once; half of what it takes if absent");
+  app.add_option(
+      "--context", flags->context,
+      "Bytes, or words of a model of words, to look back at before each piece of a document "
+      "that is longer than the model takes at once; half of what it takes if absent");
   app.add_option("--concurrency", flags->concurrency, "Pieces on their way at the same time")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  app.add_flag("--per-byte", flags->per_byte, "The natural log-probability of every byte too");
+  app.add_flag("--per-byte", flags->per_byte,
+               "The natural log-probability of every byte, or word, too");
   return {.app = &app,
           .run = [flags](const Session& session) { return RunScore(*flags, session); }};
 }

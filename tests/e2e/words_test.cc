@@ -170,20 +170,21 @@ TEST_F(WordsTest, RefusesTextOfTooManyWords) {
               testing::HasSubstr("text has 97 tokens, the limit is 96"));
 }
 
-TEST_F(WordsTest, TheCommandScoresAWholeDocument) {
-  const std::vector<std::string> args = {"score", "-", "--per-byte", "--server", server_->target()};
-  Program text(EVA_PROGRAM, args, kText);
-  EXPECT_EQ(text.Wait(), 2);
-  EXPECT_THAT(text.Error(), testing::HasSubstr("the model's tokens are words"));
+TEST_F(WordsTest, TheCommandScoresADocumentOfAnyLength) {
+  std::string document;
+  for (int i = 0; i < 20; ++i) document.append(kText).append("\n");
 
-  std::vector<std::string> json_args = args;
-  json_args.push_back("--json");
-  Program eva(EVA_PROGRAM, json_args, kText);
+  Program json(EVA_PROGRAM, {"score", "-", "--json", "--per-byte", "--server", server_->target()},
+               document);
+  ASSERT_EQ(json.Wait(), 0) << json.Error();
+  const auto score = nlohmann::json::parse(json.Output());
+  EXPECT_EQ(score["bytes"], document.size());
+  EXPECT_EQ(score["requests"], 5);
+  EXPECT_EQ(score["logprobs"].size(), 280u);
 
-  ASSERT_EQ(eva.Wait(), 0) << eva.Error();
-  const auto score = nlohmann::json::parse(eva.Output());
-  EXPECT_EQ(score["bytes"], sizeof(kText) - 1);
-  EXPECT_EQ(score["logprobs"].size(), 13u);
+  Program text(EVA_PROGRAM, {"score", "-", "--per-byte", "--server", server_->target()}, kText);
+  ASSERT_EQ(text.Wait(), 0) << text.Error();
+  EXPECT_THAT(text.Output(), testing::HasSubstr("\" unheard\"\n"));
 }
 
 TEST_F(WordsTest, EmbedsText) {
