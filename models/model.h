@@ -84,7 +84,7 @@ class Model {
 
   virtual std::unique_ptr<Sequence> NewSequence() = 0;
 
-  // How many tokens the sequence can take before a step must end (its window is full).
+  // How many tokens the sequence can take before a step must end (its window or itself is full).
   virtual int TokensToBoundary(const Sequence& sequence) const = 0;
 
   // The most pages that a sequence holds on its way to `length` tokens.
