@@ -10,6 +10,7 @@
 #include "models/identity/identity_model.h"
 #include "models/io/json_file.h"
 #include "models/model.h"
+#include "models/package/package_model.h"
 #include "models/tensor_model.h"
 #include "nlohmann/json.hpp"
 
@@ -24,8 +25,15 @@ struct Architecture {
   Loader load;
 };
 
+absl::StatusOr<AnyModel> LoadPackage(const std::filesystem::path& directory,
+                                     const nlohmann::json& config, const LoadOptions& options,
+                                     WorkerPool& pool) {
+  return LoadPackageModel(directory, config, options, pool);
+}
+
 // A new architecture is a folder and a line here.
 constexpr Architecture kArchitectures[] = {
+    {"aot_inductor", LoadPackage},
     {"evabyte",
      [](const std::filesystem::path& directory, const nlohmann::json& config,
         const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
@@ -54,7 +62,17 @@ constexpr Architecture kArchitectures[] = {
     {"identity",
      [](const std::filesystem::path& directory, const nlohmann::json& config, const LoadOptions&,
         WorkerPool&) -> absl::StatusOr<AnyModel> { return LoadIdentityModel(directory, config); }},
+    {"torchscript", LoadPackage},
 };
+
+// The other models know themselves how requests of different lengths go together.
+absl::Status CheckRaggedIsForPackages(const Architecture& architecture, const LoadOptions& options,
+                                      const std::filesystem::path& directory) {
+  if (options.packages.ragged.empty() || architecture.load == LoadPackage) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat((directory / "serving.json").string(),
+                                                 ": \"ragged\" is for packages, not for ",
+                                                 std::string(architecture.model_type)));
+}
 
 }  // namespace
 
@@ -72,6 +90,8 @@ absl::StatusOr<AnyModel> LoadAnyModel(const std::filesystem::path& directory,
   std::string known;
   for (const Architecture& architecture : kArchitectures) {
     if (name == architecture.model_type) {
+      absl::Status status = CheckRaggedIsForPackages(architecture, options, directory);
+      if (!status.ok()) return status;
       return architecture.load(directory, *config, options, pool);
     }
     absl::StrAppend(&known, " ", std::string(architecture.model_type));

@@ -12,6 +12,7 @@
 #include "kernels/dtype.h"
 #include "kernels/worker_pool.h"
 #include "models/device.h"
+#include "models/package/package_options.h"
 #include "models/sampler.h"
 #include "models/tokenizer.h"
 
@@ -112,6 +113,7 @@ struct LoadOptions {
   std::optional<DType> dtype = {};  // absent: what config.json says (torch_dtype)
   int64_t state_bytes = 1ll << 30;  // memory of the state pool; the CPU's is touched as it is used
   Device device = {};
+  PackageOptions packages = {};
 };
 
 // Loads a model directory in Hugging Face layout (config.json, model.safetensors or shards with an

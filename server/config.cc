@@ -66,6 +66,7 @@ void ReadTextValues(const TextValues& text, Config& config) {
   }
   config.model_repository = text.model_repository;
   config.model_control_mode = kControlModes.at(text.model_control_mode);
+  config.torch_library = text.torch_library;
   config.repository_poll = std::chrono::seconds(text.repository_poll_s);
   config.max_connection_age = std::chrono::seconds(text.max_connection_age_s);
   config.max_connection_age_grace = std::chrono::seconds(text.max_connection_age_grace_s);

@@ -34,6 +34,11 @@ struct Config {
   // In mode explicit, those that are loaded at the start; "*" is all.
   std::vector<std::string> load_models;
 
+  // Whether models may be packages (models/package): programs, which run with the server's rights.
+  bool allow_packages = false;
+  // Their libevaserve_torch_models.so; empty: it is looked for.
+  std::filesystem::path torch_library;
+
   // HOST:PORT for gRPC, and for /metrics, /healthz and /readyz over HTTP; port 0 takes a free one.
   // An empty metrics_address turns HTTP off.
   std::string address = "0.0.0.0:8001";

@@ -67,6 +67,16 @@ void DeclareModels(CLI::App& app, Config& config, TextValues& text) {
   AddNumber(app, "warmup-tokens", config.warmup_tokens, {0, 1 << 20},
             "Tokens that a new model is fed before it is ready, so that the first request is not "
             "slower than others, {limits}");
+  app.add_flag(
+         "--allow-packages", config.allow_packages,
+         "Loads models that are TorchScript files or AOTInductor packages. These are programs "
+         "that run with the server's rights: whoever can write to a model's directory can do "
+         "what the server can. Without it they are refused")
+      ->envname(EnvironmentName("allow-packages"));
+  Add(app, "torch-library", text.torch_library,
+      "The path of `libevaserve_torch_models.so`, which runs packages and needs LibTorch. Without "
+      "it, "
+      "it is looked for beside the program, in `../lib`, and where the system has libraries");
 }
 
 void DeclareConnections(CLI::App& app, Config& config, TextValues& text) {

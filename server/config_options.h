@@ -15,6 +15,7 @@ struct TextValues {
   std::string model_repository;
   std::string model_control_mode = "none";
   int64_t repository_poll_s = 15;
+  std::string torch_library;
   int64_t max_connection_age_s = 0;
   int64_t max_connection_age_grace_s = 0;
   double max_queue_s = 0;

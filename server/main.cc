@@ -1,6 +1,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "absl/synchronization/mutex.h"
 #include "models/tensor_model.h"
@@ -21,6 +22,11 @@ int main(int argc, char** argv) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   evaserve::SetUpLogging(parsed.config->log_level, parsed.config->log_format);
   evaserve::RaiseFileLimit();
+  if (parsed.config->allow_packages) {
+    // AOTInductor's code then compares the tensors that it is given with those that it was compiled
+    // for, before it reads them. Now, as there is one thread.
+    setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", /*overwrite=*/0);
+  }
   evaserve::Termination termination;
 
   auto server = evaserve::Server::Start(*parsed.config, evaserve::LoadAnyModel,

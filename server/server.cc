@@ -40,6 +40,8 @@ ServingSettings SettingsOf(const Config& config) {
   settings.engine.overload_status = config.overload_status;
   settings.load.device = config.device;
   settings.load.dtype = config.dtype;
+  settings.load.packages.are_allowed = config.allow_packages;
+  settings.load.packages.torch_library = config.torch_library;
   settings.load.state_bytes = config.state_memory_mb << 20;
   const int num_cores = static_cast<int>(std::thread::hardware_concurrency());
   settings.num_threads = config.threads > 0 ? config.threads : std::max(num_cores, 1);

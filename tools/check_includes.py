@@ -24,7 +24,8 @@ RULES = [
     ("server/repository", TORCH + CUDA + RPC + PROMETHEUS + ("server/rpc", "server/metrics")),
     ("server/metrics", TORCH + CUDA + RPC + ("server/rpc",)),
     ("server", TORCH + CUDA),
-    ("models", RPC + PROMETHEUS + ("server/", "client/", "tests/")),
+    ("models/package/torch", RPC + PROMETHEUS + ("server/", "client/", "tests/")),
+    ("models", TORCH + RPC + PROMETHEUS + ("server/", "client/", "tests/")),
     ("kernels", TORCH + RPC + PROMETHEUS + ("models/", "server/", "client/", "tests/")),
     ("client", TORCH + CUDA + PROMETHEUS + ("kernels/", "models/", "server/")),
 ]

@@ -1,5 +1,7 @@
 #include "models/io/json_fields.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace evaserve {
@@ -21,6 +23,24 @@ const nlohmann::json* JsonFields::Find(const char* key) const {
 }
 
 bool JsonFields::Has(const char* key) const { return Find(key) != nullptr; }
+
+std::vector<std::string> JsonFields::Strings(const char* key, std::vector<std::string> fallback) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return fallback;
+  const bool are_strings = value->is_array() && std::ranges::all_of(*value, [](const auto& item) {
+                             return item.is_string();
+                           });
+  if (are_strings) return value->get<std::vector<std::string>>();
+  Fail(key, "a list of strings");
+  return fallback;
+}
+
+const nlohmann::json* JsonFields::Object(const char* key) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr || value->is_object()) return value;
+  Fail(key, "an object");
+  return nullptr;
+}
 
 void JsonFields::Fail(const char* key, const std::string& allowed) {
   if (!status_.ok()) return;

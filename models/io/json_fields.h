@@ -34,6 +34,12 @@ class JsonFields {
   std::vector<int64_t> Integers(const char* key, std::vector<int64_t> fallback, int64_t min,
                                 int64_t max);
 
+  // A list of strings.
+  std::vector<std::string> Strings(const char* key, std::vector<std::string> fallback);
+
+  // The object of `key`, or null if it is absent. An error if it is something else.
+  const nlohmann::json* Object(const char* key);
+
   // An error about `key`, unless there was one before.
   void Fail(const char* key, const std::string& allowed);
 

@@ -52,6 +52,19 @@ void ReadDevice(const char* name, JsonFields& fields, ServingSettings& to) {
   to.load.device = *device;
 }
 
+// {"inputs": ["a", ...], "outputs": ["b", ...]}
+void ReadRagged(const char* name, JsonFields& fields, ServingSettings& to) {
+  const nlohmann::json* const ragged = fields.Object(name);
+  if (ragged == nullptr) return;
+  JsonFields lists(*ragged, name);
+  RaggedTensors& tensors = to.load.packages.ragged;
+  tensors.inputs = lists.Strings("inputs", {});
+  tensors.outputs = lists.Strings("outputs", {});
+  if (!lists.status().ok() || tensors.inputs.empty() || ragged->size() > 2) {
+    fields.Fail(name, "{\"inputs\": [NAME, ...], \"outputs\": [NAME, ...]} with an input at least");
+  }
+}
+
 constexpr Key kKeys[] = {
     {"device", ReadDevice},
     {"dtype", ReadDType},
@@ -76,6 +89,7 @@ constexpr Key kKeys[] = {
        sizes = fields.Integers(name, sizes, 1, 1 << 20);
        std::ranges::sort(sizes);
      }},
+    {"ragged", ReadRagged},
     {"max_queue_delay_ms",
      [](const char* name, JsonFields& fields, ServingSettings& to) {
        const std::chrono::duration<double, std::milli> fallback = to.engine.max_queue_delay;

@@ -20,7 +20,7 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
     "device": "cuda:1", "dtype": "bfloat16", "threads": 3, "state_memory_mb": 5,
     "warmup_tokens": 6, "max_batch_tokens": 7, "max_batch_size": 13, "max_queue_delay_ms": 2.5, "max_running": 8, "max_waiting": 9,
     "max_waiting_tokens": 10, "max_prompt_tokens": 11, "max_new_tokens": 12,
-    "max_queue_seconds": 1.5, "max_request_seconds": 60, "version_policy": {"all": {}}})");
+    "ragged": {"inputs": ["x"], "outputs": ["y", "z"]}, "max_queue_seconds": 1.5, "max_request_seconds": 60, "version_policy": {"all": {}}})");
 
   ASSERT_TRUE(settings.ok()) << settings.status();
   EXPECT_EQ(settings->load.device.index, 1);
@@ -31,6 +31,8 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
   EXPECT_EQ(settings->engine.max_batch_tokens, 7);
   EXPECT_EQ(settings->engine.max_batch_size, 13);
   EXPECT_EQ(settings->engine.max_queue_delay, std::chrono::microseconds(2500));
+  EXPECT_EQ(settings->load.packages.ragged.inputs, std::vector<std::string>{"x"});
+  EXPECT_EQ(settings->load.packages.ragged.outputs, (std::vector<std::string>{"y", "z"}));
   EXPECT_EQ(settings->engine.max_running, 8);
   EXPECT_EQ(settings->engine.max_waiting, 9);
   EXPECT_EQ(settings->engine.max_waiting_tokens, 10);
@@ -71,6 +73,14 @@ TEST(VersionPolicyTest, ReadsTheThreeKinds) {
                             R"({"version_policy": {"latest": {"num_versions": 0}}})",
                             R"({"version_policy": {"specific": {"versions": []}}})"}) {
     EXPECT_THAT(parse(wrong).status(), IsError(kInvalid, "serving.json", "version")) << wrong;
+  }
+}
+
+TEST(ServingSettingsTest, RaggedNamesTensors) {
+  for (const char* bad : {R"({"ragged": true})", R"({"ragged": {"inputs": []}})",
+                          R"({"ragged": {"outputs": ["y"]}})", R"({"ragged": {"inputs": [1]}})",
+                          R"({"ragged": {"inputs": ["x"], "lengths": ["l"], "outputs": ["y"]}})"}) {
+    EXPECT_THAT(Parse(bad).status(), IsError(kInvalid, "serving.json", "\"ragged\"")) << bad;
   }
 }
 
