@@ -2,6 +2,7 @@
 #
 #   docker build -t evaserve .                   for the CPU
 #   docker build -t evaserve:cuda --target cuda . with the GPU's kernels
+#   docker build -t evaserve:torch --target torch . for the CPU, with LibTorch: it can run packages
 #   docker build -t evaserve:demo --target demo . for the CPU, with the demo model inside
 #
 # BASE is what is built on. A tag moves; to build the same tomorrow, give it by digest:
@@ -28,6 +29,13 @@ RUN scripts/build.sh cuda evaserve eva \
   && LIBRARIES=.deps/cublas/nvidia/cu13/lib/libcublasLt.so.13 \
      deploy/image/collect.sh /image build/cuda/bin/evaserve build/cuda/bin/eva
 
+FROM tools AS build-torch
+RUN scripts/setup.sh --torch
+COPY . .
+RUN scripts/build.sh release evaserve eva evaserve_torch_models \
+  && LIBRARIES=build/release/lib/libevaserve_torch_models.so \
+     deploy/image/collect.sh /image build/release/bin/evaserve build/release/bin/eva
+
 # What all images have in common.
 FROM scratch AS runtime
 ARG VERSION
@@ -47,6 +55,10 @@ ENTRYPOINT ["/usr/bin/evaserve"]
 FROM runtime AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build-cuda /image /
+
+# Packages run with --allow-packages alone; those of AOTInductor need a /tmp.
+FROM runtime AS torch
+COPY --from=build-torch /image /
 
 FROM runtime AS demo
 ENV EVASERVE_MODEL=demo=/models/demo

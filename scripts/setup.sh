@@ -4,6 +4,7 @@
 #   scripts/setup.sh          to build and run: compilers, gRPC and the other libraries
 #   scripts/setup.sh --test   also what tests need: LibTorch, nvcc, Python clients, style checkers,
 #                             Prometheus, nginx, what reads deploy/, and PyTorch (5.5 GB)
+#   scripts/setup.sh --torch  also LibTorch, which runs packages
 #   scripts/setup.sh --cuda   also what EVASERVE_CUDA needs: nvcc and cuBLASLt
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -105,13 +106,17 @@ for wanted in "$@"; do
       install_wheels cutlass cutlass
       install_python_packages
       ;;
+    --torch)
+      install_packages python3-pip
+      install_wheels libtorch site
+      ;;
     --cuda)
       install_packages python3-pip
       install_nvcc
       install_wheels cublas cublas
       ;;
     *)
-      echo "setup.sh knows --test and --cuda, not $wanted" >&2
+      echo "setup.sh knows --test, --torch and --cuda, not $wanted" >&2
       exit 2
       ;;
   esac

@@ -28,19 +28,25 @@ take() {
   cp -L "/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/" 2> /dev/null || true
 }
 
-for program in "$@"; do
-  take "$program" "usr/bin/$(basename "$program")"
+# What a program or a library loads.
+take_needed() {
   # "NAME => PATH (ADDRESS)", and the loader as "PATH (ADDRESS)", which stays where it is
   while read -r name arrow path _; do
     case $name in
       /*) take "$name" ;;
       *) [ "$arrow" != '=>' ] || take "$path" "$libraries/$name" ;;
     esac
-  done < <(ldd "$program")
+  done < <(ldd "$1")
+}
+
+for program in "$@"; do
+  take "$program" "usr/bin/$(basename "$program")"
+  take_needed "$program"
 done
 
 for library in ${LIBRARIES:-}; do
   take "$library" "$libraries/$(basename "$library")"
+  take_needed "$library"
 done
 
 for file in /etc/{debian_version,nsswitch.conf,os-release} /etc/ssl/certs/ca-certificates.crt; do
