@@ -7,6 +7,7 @@ installed."""
 import concurrent.futures
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -183,6 +184,41 @@ def test_outputs_are_held_against_the_declaration(client):
 def test_compiled_code_does_not_read_past_a_tensor_that_is_declared_too_small(client):
     with pytest.raises(InferenceServerException, match="the package: "):
         client.infer("aot-shape", [tensor("x", numpy.zeros((1, 3), numpy.float32))])
+
+
+@pytest.fixture(scope="module")
+def image(pytestconfig, example, tmp_path_factory):
+    """The image with LibTorch as a root directory, with the example in /models: a program that runs
+    its evaserve there."""
+    folder = tmp_path_factory.mktemp("image")
+    enter = ["unshare", "--user", "--map-root-user", "chroot"]
+    if subprocess.run([*enter, "/", "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let us change the root directory")
+    evaserve = pathlib.Path(pytestconfig.getoption("evaserve"))
+    library = evaserve.parents[1] / "lib" / "libevaserve_torch_models.so"
+    collect, root = ROOT / "deploy/image/collect.sh", folder / "root"
+    environment = os.environ | {"LIBRARIES": str(library)}
+    subprocess.run([collect, root, evaserve], env=environment, check=True)
+    (root / "tmp").mkdir()
+    for model in example.glob("vit-*"):
+        shutil.copytree(model, root / "models" / model.name)
+    program = folder / "evaserve"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(enter)} {root} /usr/bin/evaserve "$@"\n')
+    program.chmod(0o755)
+    yield program
+    shutil.rmtree(root)  # half a gigabyte
+
+
+def test_the_image_with_libtorch_has_all_that_packages_need(image, example):
+    models = [f"--model=/models/{model.name}" for model in example.glob("vit-*")]
+    server = Evaserve(image, "--allow-packages", *models)
+    call = ROOT / "demo/package/call.py"
+    try:
+        for model in ("vit-torchscript", "vit-aot"):
+            command = [sys.executable, "-B", call, server.target, model, example / "example.npz"]
+            subprocess.run(command, check=True)
+    finally:
+        assert server.terminate() == 0
 
 
 def error_of(pytestconfig, *options):
