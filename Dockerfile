@@ -34,7 +34,8 @@ RUN scripts/setup.sh --torch
 COPY . .
 RUN scripts/build.sh release evaserve eva evaserve_torch_models \
   && LIBRARIES=build/release/lib/libevaserve_torch_models.so \
-     deploy/image/collect.sh /image build/release/bin/evaserve build/release/bin/eva
+     deploy/image/collect.sh /image build/release/bin/evaserve build/release/bin/eva \
+  && install -D -m 644 -t /image/usr/share/doc/libtorch .deps/site/torch-*.dist-info/licenses/LICENSE
 
 # What all images have in common.
 FROM scratch AS runtime

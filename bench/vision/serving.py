@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Images per second through a server, 32 in flight: ours beside MLServer's with the same model in
-TorchScript.
+TorchScript, which ours serves too.
 
     scripts/setup.sh --test && scripts/build.sh release    # first
     .venv/bin/python bench/vision/serving.py [--size tiny] [--patch 16]
@@ -12,6 +12,7 @@ ratios. The load runs on the same cores. Ends with 1 unless our faster type is f
 
 import argparse
 import contextlib
+import json
 import os
 import pathlib
 import statistics
@@ -51,6 +52,7 @@ class Load:
     """Keeps requests in flight at one server."""
 
     def __init__(self, target: str, pixels: numpy.ndarray):
+        self.target = target
         self.client = triton.InferenceServerClient(target)
         self.inputs = []
         for image in pixels:
@@ -64,11 +66,11 @@ class Load:
         return numpy.concatenate([result.as_numpy("logits") for result in results])
 
     def images_per_second(self, seconds: float) -> float:
-        free, lock, counts = threading.Semaphore(IN_FLIGHT), threading.Lock(), [0, 0]
+        free, lock, answers, errors = threading.Semaphore(IN_FLIGHT), threading.Lock(), [], []
 
         def take(result: triton.InferResult | None, error: Exception | None) -> None:
             with lock:
-                counts[0 if error is None else 1] += 1
+                (answers if error is None else errors).append(error)
             free.release()
 
         begin = time.monotonic()
@@ -81,9 +83,25 @@ class Load:
         for _ in range(IN_FLIGHT):
             free.acquire()
         took = time.monotonic() - begin
-        if counts[1] > 0:
-            raise SystemExit(f"{counts[1]} calls failed")
-        return counts[0] / took
+        if errors:
+            raise SystemExit(f"{self.target}: {len(errors)} calls failed, the first with {errors[0]}")
+        return len(answers) / took
+
+
+def evaserve_torchscript(
+    args: argparse.Namespace, folder: pathlib.Path
+) -> contextlib.AbstractContextManager:
+    """Ours with the TorchScript model as a package, in batches as MLServer's largest."""
+    package = folder / "package"
+    package.mkdir()
+    (package / "model.pt").symlink_to(folder / "model" / "model.pt")
+    pixels = {"name": "pixel_values", "datatype": "FP32", "shape": [-1, 3, 224, 224]}
+    logits = {"name": "logits", "datatype": "FP32", "shape": [-1, 1000]}
+    config = {"model_type": "torchscript", "inputs": [pixels], "outputs": [logits]}
+    (package / "config.json").write_text(json.dumps(config))
+    (package / "serving.json").write_text(json.dumps({"max_batch_size": 8}))
+    options = [f"--model=model={package}", "--allow-packages"]
+    return servers.evaserve_with(args.build, folder, "evaserve-torchscript", options)
 
 
 def start_all(
@@ -99,6 +117,7 @@ def start_all(
         starts[f"evaserve {dtype}"] = lambda dtype=dtype: servers.evaserve_with(
             args.build, folder, f"evaserve-{dtype}", [f"--model=model={model}", f"--dtype={dtype}"]
         )
+    starts["torchscript in evaserve"] = lambda: evaserve_torchscript(args, folder)
     targets = {}
     for name, start in starts.items():
         try:
@@ -139,7 +158,7 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> bool:
     for name, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(values, best, strict=True)) if best else 0
         print(f"{name:24} {statistics.median(values):8.2f} images/s {ratio:6.2f}x the best mlserver")
-        met = met or (name.startswith("evaserve") and ratio >= TARGET)
+        met = met or (name.startswith("evaserve") and ratio >= TARGET)  # of our own model
     return met
 
 
