@@ -17,7 +17,7 @@ std::optional<DType> WeightType(const std::string& name) {
 }  // namespace
 
 bool TensorReader::Has(const std::string& name) const {
-  return checkpoint_.Find(name).view != nullptr;
+  return checkpoint_.Find(prefix_ + name).view != nullptr;
 }
 
 std::vector<float> TensorReader::Vector(const std::string& name,
@@ -34,7 +34,7 @@ std::vector<float> TensorReader::Vector(const std::string& name,
 
 WeightView TensorReader::View(const std::string& name, const std::vector<int64_t>& shape) {
   if (!status_.ok()) return {};
-  const Checkpoint::Tensor tensor = checkpoint_.Find(name);
+  const Checkpoint::Tensor tensor = checkpoint_.Find(prefix_ + name);
   if (tensor.view == nullptr) {
     Fail(checkpoint_.root_file(), name, "missing");
     return {};
@@ -59,8 +59,8 @@ WeightView TensorReader::View(const std::string& name, const std::vector<int64_t
 
 void TensorReader::Fail(const std::filesystem::path& file, const std::string& name,
                         const std::string& problem) {
-  status_ =
-      absl::InvalidArgumentError(absl::StrCat(file.string(), ": tensor \"", name, "\": ", problem));
+  status_ = absl::InvalidArgumentError(
+      absl::StrCat(file.string(), ": tensor \"", prefix_, name, "\": ", problem));
 }
 
 }  // namespace evaserve

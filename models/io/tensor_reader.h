@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,7 +18,9 @@ namespace evaserve {
 // are empty.
 class TensorReader {
  public:
-  explicit TensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  // `prefix` begins the names of all tensors: that of a part of the model.
+  explicit TensorReader(const Checkpoint& checkpoint, std::string prefix = "")
+      : checkpoint_(checkpoint), prefix_(std::move(prefix)) {}
 
   const absl::Status& status() const { return status_; }
   int64_t num_parameters() const { return num_parameters_; }  // of all that was read
@@ -35,6 +38,7 @@ class TensorReader {
   void Fail(const std::filesystem::path& file, const std::string& name, const std::string& problem);
 
   const Checkpoint& checkpoint_;
+  const std::string prefix_;
   absl::Status status_;
   int64_t num_parameters_ = 0;
   int64_t vector_bytes_ = 0;
