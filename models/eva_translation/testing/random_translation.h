@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "models/eva_encoder/testing/random_encoder.h"
+#include "models/testing/random_weights.h"
+#include "nlohmann/json.hpp"
+
+namespace evaserve {
+
+// A small translation model with two vocabularies of 40 words, special tokens included.
+inline nlohmann::json TinyTranslationJson() {
+  nlohmann::json json = nlohmann::json::parse(R"json({
+      "model_type": "eva_translation", "share_decoder_input_output_embed": true,
+      "decoder": {"vocab_size": 40, "hidden_size": 24, "intermediate_size": 20,
+                  "num_attention_heads": 3, "num_hidden_layers": 2, "normalize_before": false,
+                  "hidden_act": "relu", "max_target_positions": 32,
+                  "embed_scale": "sqrt(hidden_size)", "layernorm_embedding": false},
+      "generation": {"beam_size": 4, "length_penalty": 0.6, "max_len_a": 1.5, "max_len_b": 5},
+      "tokenization": "space"})json");
+  json["encoder"] = TinyEncoderJson();
+  json["encoder"].erase("model_type");
+  return json;
+}
+
+// One vocabulary, and one matrix for all that it is needed for.
+inline nlohmann::json TinySharedTranslationJson() {
+  nlohmann::json json = TinyTranslationJson();
+  json["share_all_embeddings"] = true;
+  json["decoder"].update({{"hidden_size", 16}, {"num_attention_heads", 2}});
+  return json;
+}
+
+// What such a config asks for, by name; the same config gets the same values.
+class RandomTranslation : public RandomWeights {
+ public:
+  explicit RandomTranslation(const nlohmann::json& json) {
+    for (const auto& [name, tensor] : RandomEncoder(json.at("encoder"))) {
+      insert_or_assign("encoder." + name, tensor);
+    }
+    const nlohmann::json& decoder = json.at("decoder");
+    const int64_t size = decoder.at("hidden_size"), vocab_size = decoder.at("vocab_size");
+    const bool ties_all = json.value("share_all_embeddings", false);
+    if (!ties_all) Add("decoder.embed_tokens.weight", {vocab_size, size}, 0.5f);
+    if (!ties_all && !json.value("share_decoder_input_output_embed", false)) {
+      Add("decoder.output_projection.weight", {vocab_size, size}, 0.5f);
+    }
+    if (decoder.value("layernorm_embedding", false)) AddNorm("decoder.layernorm_embedding.", size);
+    for (int i = 0; i < decoder.at("num_hidden_layers"); ++i) {
+      AddLayer("decoder.layers." + std::to_string(i) + ".", decoder,
+               json.at("encoder").at("hidden_size"));
+    }
+    if (decoder.value("normalize_before", false)) AddNorm("decoder.layer_norm.", size);
+  }
+
+ private:
+  void AddLayer(const std::string& layer, const nlohmann::json& decoder, int64_t encoder_size) {
+    const int64_t size = decoder.at("hidden_size"), mlp_size = decoder.at("intermediate_size");
+    for (const char* name : {"q_proj.", "k_proj.", "v_proj.", "out_proj."}) {
+      const bool is_of_source = name[0] == 'k' || name[0] == 'v';
+      AddLinear(layer + "self_attn." + name, size, size);
+      AddLinear(layer + "encoder_attn." + name, size, is_of_source ? encoder_size : size);
+    }
+    for (const char* name :
+         {"self_attn_layer_norm.", "encoder_attn_layer_norm.", "final_layer_norm."}) {
+      AddNorm(layer + name, size);
+    }
+    AddLinear(layer + "fc1.", mlp_size, size);
+    AddLinear(layer + "fc2.", size, mlp_size);
+  }
+};
+
+}  // namespace evaserve

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "models/eva_encoder/network.h"
+#include "models/eva_translation/beam_search.h"
+#include "models/eva_translation/decoder.h"
+#include "models/float_buffer.h"
+
+namespace evaserve {
+
+struct TranslationTask {
+  std::vector<TokenId> source;  // </s> at its end
+  BeamSearch::Options search;
+};
+
+// Tokens of hypotheses whose keys and values a search may have to keep, and as many as are allowed
+// at a time: of a model with 6 layers of 512 numbers each is 24 KiB.
+int64_t MaxSlots(const BeamSearch::Options& search);
+inline constexpr int64_t kMaxSlots = 1 << 15;
+
+// Tokens to tokens. Not thread-safe.
+class Translator {
+ public:
+  Translator(std::unique_ptr<EvaEncoderNetwork> encoder,
+             std::unique_ptr<TranslationDecoder> decoder, int target_vocab_size,
+             WorkerPool& workers);
+
+  // InvalidArgument unless the encoder takes a source of so many tokens.
+  absl::Status CheckLength(int num_tokens) const { return encoder_->CheckLength(num_tokens); }
+
+  // The best translation of each. The encoder takes every source, the decoder has positions for
+  // max_length + 1 tokens, and MaxSlots() is at most kMaxSlots. A result does not depend, to the
+  // bit, on the other tasks.
+  absl::StatusOr<std::vector<BeamSearch::Finished>> Run(std::span<const TranslationTask> tasks);
+
+ private:
+  // One sentence on its way.
+  struct Sentence {
+    BeamSearch search;
+    std::vector<std::vector<int32_t>> slots;  // of each of search.live()
+  };
+  // Numbers of slots, each in use as long as hypotheses have it.
+  class SlotPool {
+   public:
+    int32_t Take();
+    void Share(std::span<const int32_t> slots);
+    void Release(std::span<const int32_t> slots);
+
+   private:
+    std::vector<int> num_users_;
+    std::vector<int32_t> free_;
+  };
+
+  static std::span<const TranslationTask> NextPass(std::span<const TranslationTask> tasks);
+  absl::Status Encode(std::span<const TranslationTask> tasks);
+  absl::Status Step(std::span<Sentence> sentences);
+  void Advance(Sentence& sentence, std::span<const float> log_probs);
+  void TurnIntoLogProbs(int num_rows, float* logits);
+
+  const std::unique_ptr<EvaEncoderNetwork> encoder_;
+  const std::unique_ptr<TranslationDecoder> decoder_;
+  const int64_t vocab_size_;
+  WorkerPool& workers_;
+  SlotPool slots_;
+  FloatBuffer encoded_, logits_;
+};
+
+}  // namespace evaserve
