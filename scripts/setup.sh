@@ -13,7 +13,7 @@ build_packages=(
   build-essential ca-certificates ccache cmake curl git mold ninja-build pkg-config python3 xz-utils
   libabsl-dev libbenchmark-dev libboost-context-dev libcivetweb-dev libcli11-dev libgmock-dev
   libgrpc++-dev libgtest-dev
-  libpng-dev libprotobuf-dev libspdlog-dev libssl-dev libturbojpeg0-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
+  libpng-dev libprotobuf-dev libre2-dev libspdlog-dev libssl-dev libturbojpeg0-dev nlohmann-json3-dev prometheus-cpp-dev protobuf-compiler
   protobuf-compiler-grpc zlib1g-dev
 )
 test_packages=(
