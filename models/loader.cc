@@ -5,6 +5,7 @@
 #include "models/eva_encoder/eva_encoder_model.h"
 #include "models/eva_lm/eva_lm_model.h"
 #include "models/eva_pvt/eva_pvt_model.h"
+#include "models/eva_translation/eva_translation_model.h"
 #include "models/eva_vit/eva_vit_model.h"
 #include "models/evabyte/evabyte_model.h"
 #include "models/identity/identity_model.h"
@@ -53,6 +54,11 @@ constexpr Architecture kArchitectures[] = {
      [](const std::filesystem::path& directory, const nlohmann::json& config,
         const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
        return LoadEvaPvtModel(directory, config, options, pool);
+     }},
+    {"eva_translation",
+     [](const std::filesystem::path& directory, const nlohmann::json& config,
+        const LoadOptions& options, WorkerPool& pool) -> absl::StatusOr<AnyModel> {
+       return LoadEvaTranslationModel(directory, config, options, pool);
      }},
     {"eva_vit",
      [](const std::filesystem::path& directory, const nlohmann::json& config,

@@ -1,5 +1,6 @@
 #include "models/tensor.h"
 
+#include <cstring>
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
@@ -37,6 +38,22 @@ int64_t ElementBytes(TensorType type) { return FactsOf(type).element_bytes; }
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ","), "]");
+}
+
+std::vector<std::string_view> BytesElements(std::string_view data) {
+  std::vector<std::string_view> elements;
+  for (size_t at = 0; at < data.size();) {
+    uint32_t length;
+    std::memcpy(&length, data.data() + at, sizeof(length));
+    elements.push_back(data.substr(at + sizeof(length), length));
+    at += sizeof(length) + length;
+  }
+  return elements;
+}
+
+void AppendBytesElement(std::string_view element, std::string& data) {
+  const auto length = static_cast<uint32_t>(element.size());
+  data.append(reinterpret_cast<const char*>(&length), sizeof(length)).append(element);
 }
 
 }  // namespace evaserve

@@ -61,4 +61,10 @@ struct OutputTensor {
   std::string data;
 };
 
+// The elements of a tensor of kBytes, which lie in `data`.
+std::vector<std::string_view> BytesElements(std::string_view data);
+
+// Adds an element to the data of one.
+void AppendBytesElement(std::string_view element, std::string& data);
+
 }  // namespace evaserve

@@ -1,6 +1,7 @@
 #include "models/eva_translation/config.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "models/io/json_fields.h"
@@ -105,6 +106,37 @@ absl::Status CheckParts(const EvaTranslationConfig& config) {
   return absl::OkStatus();
 }
 
+bool IsPlainName(const std::string& name) {
+  return !name.empty() && name.find_first_not_of(
+                              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX"
+                              "YZ0123456789_-") == std::string::npos;
+}
+
+TranslationTextConfig ReadText(JsonFields& fields) {
+  TranslationTextConfig config;
+  const std::string tokenization = fields.String("tokenization", "moses");
+  if (tokenization != "moses" && tokenization != "space") {
+    fields.Fail("tokenization", "\"moses\" or \"space\"");
+  }
+  const bool is_moses = tokenization == "moses";
+  config.tokenization = is_moses ? Tokenization::kMoses : Tokenization::kSpace;
+  config.source_lang = fields.String("source_lang", "en");
+  config.target_lang = fields.String("target_lang", "de");
+  for (const auto& [key, name] :
+       {std::pair{"source_lang", config.source_lang}, {"target_lang", config.target_lang}}) {
+    // Part of a file's name.
+    if (!IsPlainName(name)) fields.Fail(key, "a name of letters, digits, _ and -");
+    if (is_moses && name != "en" && name != "de") {
+      fields.Fail(key, "\"en\" or \"de\" where tokenization is \"moses\"");
+    }
+  }
+  config.splits_hyphens = fields.Boolean("split_hyphens", false);
+  const std::string bpe = fields.String("bpe", "subword_nmt");
+  if (bpe != "subword_nmt" && bpe != "none") fields.Fail("bpe", "\"subword_nmt\" or \"none\"");
+  config.has_bpe = bpe == "subword_nmt";
+  return config;
+}
+
 // What lies beside the two networks.
 absl::Status ReadRest(const std::string& where, const nlohmann::json& json,
                       std::optional<DType> dtype, EvaTranslationConfig& config) {
@@ -114,11 +146,7 @@ absl::Status ReadRest(const std::string& where, const nlohmann::json& json,
   config.ties_output =
       fields.Boolean("share_decoder_input_output_embed", config.ties_all_embeddings) ||
       config.ties_all_embeddings;
-  const std::string tokenization = fields.String("tokenization", "moses");
-  if (tokenization != "moses" && tokenization != "space") {
-    fields.Fail("tokenization", "\"moses\" or \"space\"");
-  }
-  config.tokenization = tokenization == "moses" ? Tokenization::kMoses : Tokenization::kSpace;
+  config.text = ReadText(fields);
   return fields.status();
 }
 

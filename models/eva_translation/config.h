@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "models/eva_encoder/config.h"
@@ -39,13 +40,21 @@ struct TranslationSearchConfig {
 
 enum class Tokenization { kMoses, kSpace };
 
+// How text becomes words and back.
+struct TranslationTextConfig {
+  Tokenization tokenization = Tokenization::kMoses;
+  std::string source_lang, target_lang;  // as the dictionaries' names have them: "en", "de"
+  bool splits_hyphens = false;           // of Moses's tokens
+  bool has_bpe = true;                   // bpe.codes
+};
+
 struct EvaTranslationConfig {
   EvaEncoderConfig encoder;
   TranslationDecoderConfig decoder;
   bool ties_all_embeddings = false;  // both vocabularies are one
   bool ties_output = false;          // the output matrix is the decoder's embeddings
   TranslationSearchConfig search;
-  Tokenization tokenization = Tokenization::kMoses;
+  TranslationTextConfig text;
   DType dtype = DType::kFloat32;
 };
 

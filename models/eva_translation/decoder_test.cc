@@ -121,7 +121,7 @@ INSTANTIATE_TEST_SUITE_P(
         Layout{"Gelu", [](J& j) { j["decoder"]["hidden_act"] = "gelu"; }},
         Layout{"Scale", [](J& j) { j["decoder"]["embed_scale"] = 2; }},
         Layout{"EmbeddingNorm", [](J& j) { j["decoder"]["layernorm_embedding"] = true; }},
-        Layout{"OwnOutput", [](J& j) { j["share_decoder_input_output_embed"] = false; }},
+        Layout{"TiedOutput", [](J& j) { j["share_decoder_input_output_embed"] = true; }},
         Layout{"Shared", [](J& j) { j = TinySharedTranslationJson(); }}),
     [](const auto& info) { return info.param.name; });
 

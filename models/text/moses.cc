@@ -48,14 +48,6 @@ class Rules {
   std::deque<Rule> rules_;
 };
 
-std::vector<std::string> SplitAtSpace(std::string_view text) {
-  static const RE2 kWord(Expand("([^<space>]+)"));
-  re2::StringPiece rest = Piece(text), word;
-  std::vector<std::string> words;
-  while (RE2::FindAndConsume(&rest, kWord, &word)) words.emplace_back(word.data(), word.size());
-  return words;
-}
-
 bool Matches(std::string_view text, const RE2& pattern) {
   return RE2::PartialMatch(Piece(text), pattern);
 }
@@ -113,6 +105,14 @@ std::string Escaped(const std::string& text) {
 }
 
 }  // namespace
+
+std::vector<std::string> SplitAtSpace(std::string_view text) {
+  static const RE2 kWord(Expand("([^<space>]+)"));
+  re2::StringPiece rest = Piece(text), word;
+  std::vector<std::string> words;
+  while (RE2::FindAndConsume(&rest, kWord, &word)) words.emplace_back(word.data(), word.size());
+  return words;
+}
 
 std::vector<std::string> MosesTokenizer::Tokenize(std::string_view line) const {
   static const Rules kJunk = {{"[<space>]+", " "}, {R"([\x00-\x1f])", ""}, {"^ +| +$", ""}};

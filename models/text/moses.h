@@ -11,6 +11,9 @@
 
 namespace evaserve {
 
+// The words of UTF-8 between white space, as Python's str.split() takes it.
+std::vector<std::string> SplitAtSpace(std::string_view text);
+
 enum class Language { kEnglish, kGerman };
 
 // Splits text into tokens as the data of published translation models was: Moses's tokenizer.perl,

@@ -19,17 +19,6 @@ constexpr int kTokensPerPass = 1024;
 // Images of one request: a small file becomes many pixels.
 constexpr int64_t kMaxImages = 256;
 
-std::vector<std::string_view> Elements(const InputTensor& tensor) {
-  std::vector<std::string_view> elements;
-  for (size_t at = 0; at < tensor.data.size();) {
-    uint32_t length;
-    std::memcpy(&length, tensor.data.data() + at, sizeof(length));
-    elements.push_back(tensor.data.substr(at + sizeof(length), length));
-    at += sizeof(length) + length;
-  }
-  return elements;
-}
-
 class VisionModel final : public TensorModel {
  public:
   VisionModel(VisionModelParts parts, WorkerPool& workers);
@@ -133,7 +122,7 @@ absl::Status VisionModel::CopyPixels(const Inputs& inputs, float* pixels) {
 }
 
 absl::Status VisionModel::DecodeImages(const InputTensor& images, float* pixels) {
-  const std::vector<std::string_view> files = Elements(images);
+  const std::vector<std::string_view> files = BytesElements(images.data);
   std::vector<absl::Status> statuses(files.size());
   workers_.Run(static_cast<int>(files.size()), [&](int i, int /*worker*/) {
     statuses[i] = ProcessImage(files[i], parts_.processing, pixels + i * pixels_per_image());

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
+#include <utility>
 
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/testing/random_weights.h"
@@ -12,13 +14,14 @@ namespace evaserve {
 // A small translation model with two vocabularies of 40 words, special tokens included.
 inline nlohmann::json TinyTranslationJson() {
   nlohmann::json json = nlohmann::json::parse(R"json({
-      "model_type": "eva_translation", "share_decoder_input_output_embed": true,
+      "model_type": "eva_translation", "share_decoder_input_output_embed": false,
       "decoder": {"vocab_size": 40, "hidden_size": 24, "intermediate_size": 20,
                   "num_attention_heads": 3, "num_hidden_layers": 2, "normalize_before": false,
                   "hidden_act": "relu", "max_target_positions": 32,
                   "embed_scale": "sqrt(hidden_size)", "layernorm_embedding": false},
-      "generation": {"beam_size": 4, "length_penalty": 0.6, "max_len_a": 1.5, "max_len_b": 5},
-      "tokenization": "space"})json");
+      "generation": {"beam_size": 4, "length_penalty": 0.6, "max_len_a": 1.5, "max_len_b": 5,
+                     "no_repeat_ngram_size": 2},
+      "tokenization": "space", "bpe": "none"})json");
   json["encoder"] = TinyEncoderJson();
   json["encoder"].erase("model_type");
   return json;
@@ -27,7 +30,7 @@ inline nlohmann::json TinyTranslationJson() {
 // One vocabulary, and one matrix for all that it is needed for.
 inline nlohmann::json TinySharedTranslationJson() {
   nlohmann::json json = TinyTranslationJson();
-  json["share_all_embeddings"] = true;
+  json["share_all_embeddings"] = json["share_decoder_input_output_embed"] = true;
   json["decoder"].update({{"hidden_size", 16}, {"num_attention_heads", 2}});
   return json;
 }
@@ -35,7 +38,7 @@ inline nlohmann::json TinySharedTranslationJson() {
 // What such a config asks for, by name; the same config gets the same values.
 class RandomTranslation : public RandomWeights {
  public:
-  explicit RandomTranslation(const nlohmann::json& json) {
+  explicit RandomTranslation(const nlohmann::json& json) : json_(json) {
     for (const auto& [name, tensor] : RandomEncoder(json.at("encoder"))) {
       insert_or_assign("encoder." + name, tensor);
     }
@@ -54,6 +57,20 @@ class RandomTranslation : public RandomWeights {
     if (decoder.value("normalize_before", false)) AddNorm("decoder.layer_norm.", size);
   }
 
+  // Writes the directory: words are e4 to e39 and d4 to d39, or w4 to w39 for both, by their
+  // tokens.
+  void WriteModel(const std::filesystem::path& directory) const {
+    Write(directory, json_);
+    const bool is_one = json_.value("share_all_embeddings", false);
+    const std::pair<const char*, const char*> files[] = {{"dict.en.txt", is_one ? "w" : "e"},
+                                                         {"dict.de.txt", is_one ? "w" : "d"}};
+    for (const auto& [file, letter] : files) {
+      std::string words;
+      for (int i = 4; i < 40; ++i) words += letter + std::to_string(i) + " 1\n";
+      WriteFile(directory / file, words);
+    }
+  }
+
  private:
   void AddLayer(const std::string& layer, const nlohmann::json& decoder, int64_t encoder_size) {
     const int64_t size = decoder.at("hidden_size"), mlp_size = decoder.at("intermediate_size");
@@ -69,6 +86,8 @@ class RandomTranslation : public RandomWeights {
     AddLinear(layer + "fc1.", mlp_size, size);
     AddLinear(layer + "fc2.", size, mlp_size);
   }
+
+  const nlohmann::json json_;
 };
 
 }  // namespace evaserve
