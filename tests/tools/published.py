@@ -146,6 +146,42 @@ def translation(name: str) -> dict:
     return fairseq(state, encoder_args(name))
 
 
+def whole_translation(name: str, shares_all: bool = True) -> dict:
+    """The golden encoder with a decoder of random weights, with fewer heads."""
+    checkpoint = translation(name)
+    c, state = config(name), checkpoint["model"]
+    dim, ffn = c["hidden_size"], 3 * c["hidden_size"]
+    numbers = torch.Generator().manual_seed(1)
+    random = lambda *shape: torch.randn(*shape, generator=numbers)  # noqa: E731
+    for i in range(2):
+        layer = f"decoder.layers.{i}"
+        for attention in ("self_attn", "encoder_attn"):
+            for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
+                state[f"{layer}.{attention}.{projection}.weight"] = random(dim, dim)
+                state[f"{layer}.{attention}.{projection}.bias"] = random(dim)
+        for norm in ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"):
+            state |= {f"{layer}.{norm}.weight": random(dim), f"{layer}.{norm}.bias": random(dim)}
+        state |= {f"{layer}.fc1.weight": random(ffn, dim), f"{layer}.fc1.bias": random(ffn)}
+        state |= {f"{layer}.fc2.weight": random(dim, ffn), f"{layer}.fc2.bias": random(dim)}
+    if not shares_all:
+        state["decoder.embed_tokens.weight"] = random(50, dim)
+        state["decoder.output_projection.weight"] = random(50, dim)
+    args = vars(checkpoint["cfg"]["model"])
+    args.update(
+        decoder_embed_dim=dim,
+        decoder_ffn_embed_dim=ffn,
+        decoder_attention_heads=2,
+        decoder_layers=2,
+        decoder_normalize_before=False,
+        max_target_positions=77,
+        share_all_embeddings=shares_all,
+        share_decoder_input_output_embed=shares_all,
+        source_lang="de",
+        target_lang="en",
+    )
+    return checkpoint
+
+
 def masked_language_model(name: str) -> dict:
     """A RoBERTa whose layers are those of a golden encoder."""
     c = config(name)

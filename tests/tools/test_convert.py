@@ -28,6 +28,14 @@ MODELS = {
 }
 
 
+# A translation model has a decoder, too.
+ENCODER_ALONE = ["--set", "model_type=eva_encoder"]
+
+
+def options_for(name: str) -> list[str]:
+    return ENCODER_ALONE if MODELS[name] is published.translation else []
+
+
 class Run:
     """convert.py on `checkpoint`, saved by torch, in this process."""
 
@@ -69,7 +77,7 @@ def expect_equal(tensors: dict, want: dict) -> None:
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", MODELS)
 def test_gives_the_golden_directory(tmp_path, name, zipped):
-    run = Run(tmp_path, MODELS[name](name), zipped=zipped)
+    run = Run(tmp_path, MODELS[name](name), *options_for(name), zipped=zipped)
     assert run.config == golden.read_json(f"{name}/config.json")
     expect_equal(run.tensors, golden.read_tensors(f"{name}/model.safetensors"))
 
@@ -78,9 +86,8 @@ def test_gives_the_golden_directory(tmp_path, name, zipped):
 def test_takes_weights_of_distributed_training(tmp_path, name):
     checkpoint = MODELS[name](name)
     checkpoint["model"] = {f"module.{key}": t for key, t in checkpoint["model"].items()}
-    expect_equal(
-        Run(tmp_path, checkpoint).tensors, golden.read_tensors(f"{name}/model.safetensors")
-    )
+    run = Run(tmp_path, checkpoint, *options_for(name))
+    expect_equal(run.tensors, golden.read_tensors(f"{name}/model.safetensors"))
 
 
 def test_takes_the_averaged_weights_when_asked(tmp_path):
@@ -146,9 +153,64 @@ def test_renames_the_norms_of_old_checkpoints(tmp_path):
         for new, before in old.items():
             name = name.replace(new, before)
         state[name] = tensor
-    run = Run(tmp_path, checkpoint | {"model": state})
+    run = Run(tmp_path, checkpoint | {"model": state}, *ENCODER_ALONE)
     expect_equal(run.tensors, golden.read_tensors("eva_encoder_tiny/model.safetensors"))
     assert "renamed" in run.stdout
+
+
+def test_a_translation_model_keeps_both_parts(tmp_path):
+    checkpoint = published.whole_translation("eva_encoder_tiny")
+    run = Run(tmp_path, checkpoint)
+    config = run.config
+    encoder = golden.read_json("eva_encoder_tiny/config.json")
+    assert config["model_type"] == "eva_translation"
+    assert config["encoder"] == {k: v for k, v in encoder.items() if k != "model_type"}
+    decoder = {"vocab_size": encoder["vocab_size"], "num_attention_heads": 2}
+    decoder |= {"intermediate_size": 3 * encoder["hidden_size"], "num_hidden_layers": 2}
+    decoder |= {"max_target_positions": 77, "normalize_before": False, "hidden_act": "relu"}
+    assert decoder.items() <= config["decoder"].items()
+    told = {"share_all_embeddings": True, "share_decoder_input_output_embed": True}
+    told |= {"source_lang": "de", "target_lang": "en"}
+    assert told.items() <= config.items()
+    tied = {"decoder.embed_tokens.weight", "decoder.output_projection.weight"}
+    want = {
+        name: tensor.numpy()
+        for name, tensor in checkpoint["model"].items()
+        if name not in tied and not name.endswith(("version", "_float_tensor"))
+    }
+    expect_equal(run.tensors, want)
+    assert sum(line.startswith("dropped") for line in run.stdout.splitlines()) == 2 + 3
+
+
+def test_a_translation_model_of_two_vocabularies_keeps_its_embeddings(tmp_path):
+    checkpoint = published.whole_translation("eva_encoder_tiny", shares_all=False)
+    run = Run(tmp_path, checkpoint, "--set", "generation.beam_size=4")
+    assert run.config["decoder"]["vocab_size"] == 50
+    assert run.config["generation"]["beam_size"] == 4
+    assert not run.config["share_decoder_input_output_embed"]
+    for name in ("decoder.embed_tokens.weight", "decoder.output_projection.weight"):
+        numpy.testing.assert_array_equal(run.tensors[name], checkpoint["model"][name].numpy())
+
+
+def test_a_translation_model_that_does_not_share_what_it_says_is_refused(tmp_path):
+    checkpoint = published.whole_translation("eva_encoder_tiny", shares_all=False)
+    vars(checkpoint["cfg"]["model"]).update(share_all_embeddings=True)
+    Run(tmp_path, checkpoint).expect_refused("decoder.embed_tokens.weight", "encoder.embed_tokens")
+
+
+def test_a_translation_model_without_arguments_asks_for_them(tmp_path):
+    checkpoint = {"model": published.whole_translation("eva_encoder_tiny")["model"]}
+    run = Run(tmp_path, checkpoint)
+    run.expect_refused("--set decoder.num_attention_heads", "--set encoder.attn.window_size")
+
+
+@pytest.mark.parametrize(
+    "name", ["decoder.layers.1.fc2.bias", "decoder.layers.0.encoder_attn.k_proj.weight"]
+)
+def test_a_translation_model_lacks_nothing(tmp_path, name):
+    checkpoint = published.whole_translation("eva_encoder_tiny")
+    checkpoint["model"] = without(checkpoint["model"], name)
+    Run(tmp_path, checkpoint).expect_refused("missing", name)
 
 
 def test_masked_language_model_keeps_its_head_and_positions(tmp_path):
@@ -309,6 +371,7 @@ def test_the_command_needs_no_torch_and_ends_with_2_on_bad_input(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('convert.py imports torch')\n")
     for path, status in ((good, 0), (bad, 2)):
         command = [sys.executable, "-B", convert.__file__, path, "--out", tmp_path / "out"]
+        command += ENCODER_ALONE
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
         run = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert run.returncode == status, run.stderr

@@ -12,7 +12,7 @@ import numpy
 import pytest
 import safetensors_file
 import torch
-from test_convert import MODELS
+from test_convert import MODELS, options_for
 
 CHECKOUT = os.environ.get("EVASERVE_PUBLISHED_CODE")
 pytestmark = pytest.mark.skipif(not CHECKOUT, reason="EVASERVE_PUBLISHED_CODE is not set")
@@ -23,7 +23,7 @@ VERIFY = golden.ROOT / "tools" / "convert" / "verify.py"
 def converted(request, tmp_path):
     path, out = tmp_path / "checkpoint.pt", tmp_path / "model"
     torch.save(MODELS[request.param](request.param), path)
-    assert convert.main([str(path), "--out", str(out)]) == 0
+    assert convert.main([str(path), "--out", str(out), *options_for(request.param)]) == 0
     return path, out
 
 

@@ -109,13 +109,19 @@ def override(config: dict, settings: dict[str, Any]) -> None:
         if last not in target:
             raise Failure(f"--set {name}: config.json has no {name}")
         target[last] = value
-    unknown = [f"{outer}{key}" for outer, d in (("", config), ("attn.", config["attn"]))
-               for key, value in d.items() if value is UNKNOWN]  # fmt: skip
-    if unknown:
+    if unknown := unknown_keys(config):
         wanted = " ".join(f"--set {name}=..." for name in unknown)
         raise Failure(
             f"the checkpoint has no arguments that tell {', '.join(unknown)}: add {wanted}"
         )
+
+
+def unknown_keys(config: dict, outer: str = "") -> list[str]:
+    """The dotted names of all that is unknown."""
+    names = [f"{outer}{key}" for key, value in config.items() if value is UNKNOWN]
+    for key, value in config.items():
+        names += unknown_keys(value, f"{outer}{key}.") if isinstance(value, dict) else []
+    return names
 
 
 def as_float32(tensor: Tensor) -> numpy.ndarray:

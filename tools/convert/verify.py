@@ -150,6 +150,9 @@ def verify_language_model(package: Any, data: dict, state: State, directory: pat
     config = json.loads((directory / "config.json").read_text())
     written = safetensors_file.read(directory / "model.safetensors")
     is_causal = config["model_type"] == "eva_causal_lm"
+    if config["model_type"] == "eva_translation":  # whose decoder has ordinary attention
+        config = config["encoder"]
+        written = {n.removeprefix("encoder."): t for n, t in written.items()}
     side, inner = ("decoder", "self_attn.") if is_causal else ("encoder", "self_attn.attn.")
     args = from_fairseq.Arguments(data)
     told = args.get(f"attn_args_{side}", {})
