@@ -54,11 +54,11 @@ bool Matches(std::string_view text, const RE2& pattern) {
 
 // A run of dots becomes " DOT...DOTMULTI", a DOT for each, that the rules do not touch.
 void HideDots(std::string& text) {
-  static const RE2 kDots(R"((\.\.+))");
+  static const RE2 run_of_dots(R"((\.\.+))");
   re2::StringPiece rest = text, dots;
   std::string hidden;
   const char* begin = text.data();
-  while (RE2::FindAndConsume(&rest, kDots, &dots)) {
+  while (RE2::FindAndConsume(&rest, run_of_dots, &dots)) {
     absl::StrAppend(&hidden, std::string(begin, dots.data()), " ");
     for (size_t i = 0; i < dots.size(); ++i) hidden += "DOT";
     hidden += "MULTI";
@@ -70,11 +70,11 @@ void HideDots(std::string& text) {
 }
 
 void ShowDots(std::string& text) {
-  static const RE2 kHidden("((?:DOT)+)MULTI");
+  static const RE2 hidden_dots("((?:DOT)+)MULTI");
   re2::StringPiece rest = text, dots;
   std::string shown;
   const char* begin = text.data();
-  while (RE2::FindAndConsume(&rest, kHidden, &dots)) {
+  while (RE2::FindAndConsume(&rest, hidden_dots, &dots)) {
     shown.append(begin, dots.data() - begin);
     shown.append(dots.size() / 3, '.');
     begin = rest.data();
@@ -84,13 +84,13 @@ void ShowDots(std::string& text) {
 }
 
 void SplitApostrophes(Language language, std::string& text) {
-  static const Rules kEnglish = {{"([^<alpha>])'([^<alpha>])", R"(\1 ' \2)"},
-                                 {R"(([^<alpha>\pN])'([<alpha>]))", R"(\1 ' \2)"},
-                                 {"([<alpha>])'([^<alpha>])", R"(\1 ' \2)"},
-                                 {"([<alpha>])'([<alpha>])", R"(\1 '\2)"},
-                                 {R"((\pN)'(s))", R"(\1 '\2)"}};
-  static const Rules kOther = {{"'", " ' "}};
-  (language == Language::kEnglish ? kEnglish : kOther).Apply(text);
+  static const Rules english = {{"([^<alpha>])'([^<alpha>])", R"(\1 ' \2)"},
+                                {R"(([^<alpha>\pN])'([<alpha>]))", R"(\1 ' \2)"},
+                                {"([<alpha>])'([^<alpha>])", R"(\1 ' \2)"},
+                                {"([<alpha>])'([<alpha>])", R"(\1 '\2)"},
+                                {R"((\pN)'(s))", R"(\1 '\2)"}};
+  static const Rules other = {{"'", " ' "}};
+  (language == Language::kEnglish ? english : other).Apply(text);
 }
 
 std::string Escaped(const std::string& text) {
@@ -107,31 +107,31 @@ std::string Escaped(const std::string& text) {
 }  // namespace
 
 std::vector<std::string> SplitAtSpace(std::string_view text) {
-  static const RE2 kWord(Expand("([^<space>]+)"));
+  static const RE2 any_word(Expand("([^<space>]+)"));
   re2::StringPiece rest = Piece(text), word;
   std::vector<std::string> words;
-  while (RE2::FindAndConsume(&rest, kWord, &word)) words.emplace_back(word.data(), word.size());
+  while (RE2::FindAndConsume(&rest, any_word, &word)) words.emplace_back(word.data(), word.size());
   return words;
 }
 
 std::vector<std::string> MosesTokenizer::Tokenize(std::string_view line) const {
-  static const Rules kJunk = {{"[<space>]+", " "}, {R"([\x00-\x1f])", ""}, {"^ +| +$", ""}};
-  static const Rules kSpecial = {{R"(([^<alnum><space>.'`,\-]))", R"( \1 )"}};
+  static const Rules junk = {{"[<space>]+", " "}, {R"([\x00-\x1f])", ""}, {"^ +| +$", ""}};
+  static const Rules special = {{R"(([^<alnum><space>.'`,\-]))", R"( \1 )"}};
   // What is left of the second hyphen is part of the first one's match: hence twice.
-  static const Rules kHyphens = {{"([<alnum>])-([<alnum>])", R"(\1 @-@ \2)"},
-                                 {"([<alnum>])-([<alnum>])", R"(\1 @-@ \2)"}};
-  static const Rules kCommas = {
+  static const Rules hyphens = {{"([<alnum>])-([<alnum>])", R"(\1 @-@ \2)"},
+                                {"([<alnum>])-([<alnum>])", R"(\1 @-@ \2)"}};
+  static const Rules commas = {
       {R"(([^\pN]),)", R"(\1 , )"}, {R"(,([^\pN]))", R"( , \1)"}, {R"((\pN),$)", R"(\1 , )"}};
-  static const Rules kLast = {{R"(\.' ?$)", " . ' "}};
+  static const Rules last_stop = {{R"(\.' ?$)", " . ' "}};
   std::string text(line);
-  kJunk.Apply(text);
-  kSpecial.Apply(text);
-  if (options_.splits_hyphens) kHyphens.Apply(text);
+  junk.Apply(text);
+  special.Apply(text);
+  if (options_.splits_hyphens) hyphens.Apply(text);
   HideDots(text);
-  kCommas.Apply(text);
+  commas.Apply(text);
   SplitApostrophes(options_.language, text);
   text = SplitFullStops(text);
-  kLast.Apply(text);
+  last_stop.Apply(text);
   ShowDots(text);
   return SplitAtSpace(Escaped(text));
 }
@@ -150,16 +150,17 @@ std::string MosesTokenizer::SplitFullStops(std::string_view text) const {
 }
 
 bool MosesTokenizer::EndsWithPrefix(std::string_view word, std::string_view next) const {
-  static const RE2 kAlpha(Expand("[<alpha>]")), kLower(Expand("^[<lower>]"));
-  if (word.find('.') != std::string_view::npos && Matches(word, kAlpha)) return true;
+  static const RE2 alpha(Expand("[<alpha>]")), lower(Expand("^[<lower>]"));
+  if (word.find('.') != std::string_view::npos && Matches(word, alpha)) return true;
   const bool is_numeric = options_.numeric_prefixes.contains(word);
-  if ((options_.prefixes.contains(word) && !is_numeric) || Matches(next, kLower)) return true;
+  if ((options_.prefixes.contains(word) && !is_numeric) || Matches(next, lower)) return true;
   return is_numeric && !next.empty() && next[0] >= '0' && next[0] <= '9';
 }
 
 absl::Status ReadNonbreakingPrefixes(const std::filesystem::path& path,
                                      MosesTokenizer::Options& options) {
-  static const RE2 kLine(Expand("^[<space>]*([^#<space>][^<space>]*)([<space>]+#NUMERIC_ONLY#)?"));
+  static const RE2 prefix_line(
+      Expand("^[<space>]*([^#<space>][^<space>]*)([<space>]+#NUMERIC_ONLY#)?"));
   const absl::StatusOr<MappedFile> file = MappedFile::Open(path);
   if (!file.ok()) return file.status();
   re2::StringPiece rest(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size());
@@ -168,7 +169,7 @@ absl::Status ReadNonbreakingPrefixes(const std::filesystem::path& path,
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     std::string word;
     re2::StringPiece numeric;
-    if (!RE2::PartialMatch(line, kLine, &word, &numeric)) continue;
+    if (!RE2::PartialMatch(line, prefix_line, &word, &numeric)) continue;
     (numeric.empty() ? options.prefixes : options.numeric_prefixes).insert(word);
   }
   return absl::OkStatus();
@@ -193,15 +194,15 @@ class Detokenizer {
   explicit Detokenizer(Language language) : language_(language) {}
 
   void Add(const std::string& token, const std::string& previous) {
-    static const RE2 kOpening(R"(^[\p{Sc}(\[{¿¡]+$)"), kClosing(R"(^[,.?!:;\\%}\])]+$)");
-    static const RE2 kContraction(Expand("^'[<alpha>]")), kQuotes(R"(^['"„“`]+$)");
-    if (Matches(token, kOpening)) return Append(token, true, false);
-    if (Matches(token, kClosing)) return Append(token, false, true);
+    static const RE2 opening(R"(^[\p{Sc}(\[{¿¡]+$)"), closing(R"(^[,.?!:;\\%}\])]+$)");
+    static const RE2 contraction(Expand("^'[<alpha>]")), quotes(R"(^['"„“`]+$)");
+    if (Matches(token, opening)) return Append(token, true, false);
+    if (Matches(token, closing)) return Append(token, false, true);
     const bool is_english = language_ == Language::kEnglish;
-    if (is_english && !previous.empty() && Matches(token, kContraction)) {
+    if (is_english && !previous.empty() && Matches(token, contraction)) {
       return Append(token, false, true);
     }
-    if (!Matches(token, kQuotes)) return Append(token, true, true);
+    if (!Matches(token, quotes)) return Append(token, true, true);
     AddQuote(token, is_english && token == "'" && previous.ends_with('s'));
   }
 
@@ -209,8 +210,8 @@ class Detokenizer {
 
  private:
   void AddQuote(const std::string& token, bool ends_possessive) {
-    static const RE2 kCurly("^[„“]+$");
-    bool& is_open = is_open_[Matches(token, kCurly) ? "\"" : token];
+    static const RE2 curly("^[„“]+$");
+    bool& is_open = is_open_[Matches(token, curly) ? "\"" : token];
     if (!is_open && ends_possessive) return Append(token, false, true);
     Append(token, !is_open, is_open);
     is_open = !is_open;
