@@ -126,6 +126,7 @@ Client::Client(const std::string& target)
 Client::Client(std::shared_ptr<grpc::Channel> channel, std::string token)
     : token_(std::move(token)),
       inference_(v1::Inference::NewStub(channel)),
+      open_inference_(inference::GRPCInferenceService::NewStub(channel)),
       health_(grpc::health::v1::Health::NewStub(channel)) {}
 
 absl::StatusOr<Client> Client::Connect(const std::string& target,
@@ -163,6 +164,13 @@ absl::StatusOr<v1::ClassifyResponse> Client::Classify(const v1::ClassifyRequest&
                                                       const CallOptions& options) {
   return Call<v1::ClassifyResponse>(*inference_, &v1::Inference::Stub::Classify, request,
                                     CallContext(options, token_));
+}
+
+absl::StatusOr<inference::ModelInferResponse> Client::Infer(
+    const inference::ModelInferRequest& request, const CallOptions& options) {
+  return Call<inference::ModelInferResponse>(*open_inference_,
+                                             &inference::GRPCInferenceService::Stub::ModelInfer,
+                                             request, CallContext(options, token_));
 }
 
 absl::StatusOr<std::vector<v1::Model>> Client::ListModels(const CallOptions& options) {

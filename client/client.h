@@ -15,6 +15,7 @@
 #include "client/connection.h"
 #include "evaserve/v1/inference.grpc.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "inference/open_inference.grpc.pb.h"
 
 namespace evaserve {
 
@@ -126,6 +127,10 @@ class Client {
   absl::StatusOr<v1::ClassifyResponse> Classify(const v1::ClassifyRequest& request,
                                                 const CallOptions& options = {});
 
+  // A call of the Open Inference Protocol, for models of tensors. See also translation.h.
+  absl::StatusOr<inference::ModelInferResponse> Infer(const inference::ModelInferRequest& request,
+                                                      const CallOptions& options = {});
+
   absl::StatusOr<std::vector<v1::Model>> ListModels(const CallOptions& options = {});
 
   // Whether `service`, a model's name or empty for the whole server, takes requests. NotFound if
@@ -139,6 +144,7 @@ class Client {
  private:
   std::string token_;
   std::unique_ptr<v1::Inference::Stub> inference_;
+  std::unique_ptr<inference::GRPCInferenceService::Stub> open_inference_;
   std::unique_ptr<grpc::health::v1::Health::Stub> health_;
 };
 

@@ -50,6 +50,7 @@ Command AddGenerateCommand(CLI::App& eva);
 Command AddScoreCommand(CLI::App& eva);
 Command AddEmbedCommand(CLI::App& eva);
 Command AddClassifyCommand(CLI::App& eva);
+Command AddTranslateCommand(CLI::App& eva);
 Command AddModelsCommand(CLI::App& eva);
 Command AddHealthCommand(CLI::App& eva);
 Command AddTokenCommand(CLI::App& eva);
