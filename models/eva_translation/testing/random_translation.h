@@ -57,21 +57,23 @@ class RandomTranslation : public RandomWeights {
     if (decoder.value("normalize_before", false)) AddNorm("decoder.layer_norm.", size);
   }
 
-  // Writes the directory: words are e4 to e39 and d4 to d39, or w4 to w39 for both, by their
+  // Writes the directory: words are e4, e5, ... and d4, d5, ..., or w4, ... for both, by their
   // tokens.
   void WriteModel(const std::filesystem::path& directory) const {
     Write(directory, json_);
     const bool is_one = json_.value("share_all_embeddings", false);
-    const std::pair<const char*, const char*> files[] = {{"dict.en.txt", is_one ? "w" : "e"},
-                                                         {"dict.de.txt", is_one ? "w" : "d"}};
-    for (const auto& [file, letter] : files) {
-      std::string words;
-      for (int i = 4; i < 40; ++i) words += letter + std::to_string(i) + " 1\n";
-      WriteFile(directory / file, words);
-    }
+    WriteWords(directory / "dict.en.txt", is_one ? "w" : "e", json_.at("encoder"));
+    WriteWords(directory / "dict.de.txt", is_one ? "w" : "d", json_.at("decoder"));
   }
 
  private:
+  static void WriteWords(const std::filesystem::path& file, const std::string& letter,
+                         const nlohmann::json& part) {
+    std::string words;
+    for (int i = 4; i < part.at("vocab_size"); ++i) words += letter + std::to_string(i) + " 1\n";
+    WriteFile(file, words);
+  }
+
   void AddLayer(const std::string& layer, const nlohmann::json& decoder, int64_t encoder_size) {
     const int64_t size = decoder.at("hidden_size"), mlp_size = decoder.at("intermediate_size");
     for (const char* name : {"q_proj.", "k_proj.", "v_proj.", "out_proj."}) {
