@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadOnDevice(const std::filesystem::path&
       });
 }
 
-constexpr LoadOptions kOptions = {.dtype = DType::kBFloat16, .state_bytes = 64 << 20};
+const LoadOptions kOptions = {.dtype = DType::kBFloat16, .state_bytes = 64 << 20};
 
 std::unique_ptr<Model> OnDevice(const std::filesystem::path& directory,
                                 const LoadOptions& options = kOptions) {
