@@ -97,6 +97,12 @@ def model_configs() -> None:
     write("model_config", "words", json.dumps(words).encode())
     serving = {"max_running": 3, "dtype": "float32", "version_policy": {"latest": {"num_versions": 2}}}
     write("model_config", "serving", json.dumps(serving).encode())
+    ids = {"name": "ids", "datatype": "INT64", "shape": [-1, -1]}
+    hidden = {"name": "hidden", "datatype": "BF16", "shape": [-1, -1, 16]}
+    package = {"model_type": "torchscript", "inputs": [ids], "outputs": [hidden]}
+    write("model_config", "package", json.dumps(package).encode())
+    ragged = {"ragged": {"inputs": ["ids"], "outputs": ["hidden"]}}
+    write("model_config", "ragged", json.dumps(ragged).encode())
     write("model_config", "deep", b'{"a":' * 64 + b"1" + b"}" * 64)
     write("model_config", "numbers", b'{"hidden_size": 1e400, "window_size": -0, "chunk_size": 1.5}')
 

@@ -6,6 +6,7 @@
 #include "models/eva_lm/config.h"
 #include "models/evabyte/config.h"
 #include "models/io/json_file.h"
+#include "models/package/joined_batch.h"
 #include "server/repository/serving_settings.h"
 #include "tests/fuzz/fuzz_target.h"
 
@@ -35,7 +36,14 @@ void Read(std::string_view text) {
     Check(words->BandSize(static_cast<int>(words->cutoffs.size())) > 0 &&
           words->attention.window % words->attention.chunk == 0);
   }
-  CheckRefusal(ParseServingSettings(*json, "file", {}).status());
+  const absl::StatusOr<ServingSettings> settings = ParseServingSettings(*json, "file", {});
+  CheckRefusal(settings.status());
+  const absl::StatusOr<PackageConfig> package = ReadPackageConfig(*json, "file");
+  CheckRefusal(package.status());
+  if (package.ok()) {
+    for (const TensorSpec& spec : package->inputs) Check(!spec.name.empty() && spec.shape[0] == -1);
+    CheckRefusal(MakeJoinPlan(*package, {{package->inputs[0].name}, {}}).status());
+  }
   CheckRefusal(ParseVersionPolicy(*json, "file").status());
 }
 
