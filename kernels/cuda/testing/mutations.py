@@ -4,14 +4,20 @@
 Not here is what the emulator does not model and so cannot notice: fences, waits of a warp's lanes
 for each other before an instruction of the whole warp, and what blocks do to each other when they
 run at once. Nor what changes the time alone, such as the turns at the tensor cores.
+
+With CHECK_MINUTES in the environment no further one is begun after so many minutes; which come
+first is drawn, by the commit, so that in time all do.
 """
 
 import argparse
 import concurrent.futures
+import os
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -356,6 +362,11 @@ def apply(mutation: Mutation) -> str:
     return text.replace(mutation.before, mutation.after)
 
 
+def in_drawn_order(mutations: list[Mutation]) -> list[Mutation]:
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True).stdout
+    return random.Random(commit).sample(mutations, len(mutations))
+
+
 def output_of(command: list) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
@@ -372,17 +383,28 @@ def main() -> int:
     args = parser.parse_args()
 
     mutations = [mutation for mutation in MUTATIONS if args.only in mutation.name]
-    num_wrong = 0
+    end = float("inf")
+    if minutes := os.environ.get("CHECK_MINUTES"):
+        end = time.monotonic() + 60 * float(minutes)
+        mutations = in_drawn_order(mutations)
+    num_tried, num_wrong = 0, 0
     with tempfile.TemporaryDirectory() as folder:
         workshop = Workshop(pathlib.Path(folder), args.compiler, args.libraries)
+
+        def passes_in_time(case: Mutation) -> bool | None:
+            return workshop.passes(case) if time.monotonic() < end else None
+
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
             cases = UNCHANGED + mutations
-            for case, passes in zip(cases, pool.map(workshop.passes, cases)):
+            for case, passes in zip(cases, pool.map(passes_in_time, cases)):
+                if passes is None:
+                    continue
+                num_tried += case not in UNCHANGED
                 is_right = passes == (case in UNCHANGED)
                 num_wrong += not is_right
                 verdict = f"{'passes' if passes else 'fails'}{'' if is_right else ', WRONG'}"
                 print(f"{case.test}_test, {case.name}: {verdict}", flush=True)
-    print(f"{len(mutations)} mutations, {num_wrong} wrong")
+    print(f"{num_tried} of {len(mutations)} mutations, {num_wrong} wrong")
     return 1 if num_wrong else 0
 
 

@@ -24,7 +24,7 @@ def window_attention(
     """The paper's EVA attention, not causal.
 
     q, k, v: [batch, num_heads, seq_len, head_dim], or [batch, num_heads, height, width, head_dim]
-    for maps, whose windows and chunks are squares. float32 or bfloat16.
+    for maps, whose windows and chunks are squares. float32 or bfloat16, on CUDA float16 too.
     window: tokens of a window, or along a side of it. num_landmarks: chunks asked for.
     map_k, map_q: the learned maps of a chunk's mean (`adaptive_mu_k`, `adaptive_mu_q`): (weight,
     bias), or (weight, bias, norm weight, norm bias). map_q may be absent (adaptive_proj none).
@@ -67,7 +67,7 @@ def causal_attention(
 ) -> torch.Tensor:
     """The paper's causal EVA attention, of whole sequences from their first token on.
 
-    q, k, v: [batch, num_heads, seq_len, head_dim], float32 or bfloat16.
+    q, k, v: [batch, num_heads, seq_len, head_dim], float32 or bfloat16, on CUDA float16 too.
     window: tokens of a window, a multiple of chunk. overlap: it also sees the window before.
     bias: [window, window], or [window, 2 window] with overlap, for all heads.
     The others as in window_attention().
