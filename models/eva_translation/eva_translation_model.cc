@@ -16,8 +16,9 @@ namespace evaserve {
 namespace {
 
 constexpr int kTextInput = 0, kBeamSize = 1, kLengthPenalty = 2, kMaxTokens = 3;  // inputs
-// More than the longest source that a model takes.
-constexpr size_t kMaxTextBytes = 1 << 16;
+// More than any model takes as a source, and what is split into words before anybody knows.
+constexpr size_t kMaxTextBytes = 1 << 15;
+constexpr int64_t kMaxRows = 256;
 
 using Outputs = TensorModel::Outputs;
 using Inputs = TensorModel::Inputs;
@@ -93,6 +94,7 @@ EvaTranslationModel::EvaTranslationModel(TensorModelInfo info, EvaTranslationCon
 
 int64_t EvaTranslationModel::NumTokens(const Inputs& inputs) const {
   const std::vector<std::string_view> texts = BytesElements(inputs[kTextInput].data);
+  if (std::ssize(texts) > kMaxRows) return 0;
   int64_t sum = 0;
   for (size_t row = 0; row < texts.size(); ++row) {
     const absl::StatusOr<std::vector<TokenId>> source = ReadSource(texts[row], row);
@@ -107,6 +109,10 @@ absl::StatusOr<std::vector<Outputs>> EvaTranslationModel::Run(
   std::vector<TranslationTask> tasks;
   for (const Inputs* inputs : requests) {
     const std::vector<std::string_view> texts = BytesElements((*inputs)[kTextInput].data);
+    if (std::ssize(texts) > kMaxRows) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("text_input: got ", texts.size(), " rows, allowed are ", kMaxRows));
+    }
     for (size_t row = 0; row < texts.size(); ++row) {
       absl::StatusOr<TranslationTask> task = MakeTask(*inputs, texts[row], row);
       if (!task.ok()) return task.status();

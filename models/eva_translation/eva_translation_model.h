@@ -12,7 +12,7 @@ namespace evaserve {
 // The paper's translation models ("model_type": "eva_translation"): fairseq's transformer with 1-D
 // EVA in its encoder, text to text.
 //
-//   text_input      BYTES [n, 1]            UTF-8
+//   text_input      BYTES [n, 1]            UTF-8; n at most 256, 32768 bytes each
 //   beam_size       INT32 [n, 1]  optional  1 to 64; absent: the config's
 //   length_penalty  FP32  [n, 1]  optional  -10 to 10; scores are divided by length ^ this
 //   max_tokens      INT32 [n, 1]  optional  of the translation, byte pairs counted

@@ -204,8 +204,11 @@ TEST_F(EvaTranslationTest, RefusesTextThatIsNone) {
               IsError(kInvalid, "text_input: row 1 has no words"));
   EXPECT_THAT(ErrorOf(TranslationRequest({"e4 \xff"})),
               IsError(kInvalid, "text_input: row 0 is not UTF-8"));
-  EXPECT_THAT(ErrorOf(TranslationRequest({std::string(65537, 'a')})),
-              IsError(kInvalid, "text_input: row 0 has 65537 bytes, allowed are 65536"));
+  EXPECT_THAT(ErrorOf(TranslationRequest({std::string(32769, 'a')})),
+              IsError(kInvalid, "text_input: row 0 has 32769 bytes, allowed are 32768"));
+  const TranslationRequest many(Texts(257, "e4"));
+  EXPECT_THAT(ErrorOf(many), IsError(kInvalid, "text_input: got 257 rows, allowed are 256"));
+  EXPECT_EQ(model_->NumTokens(*many.inputs()), 0);
   EXPECT_THAT(ErrorOf(TranslationRequest({RandomText(64, 1)})),
               IsError(kInvalid, "text_input: row 0 has 65 tokens", "allowed are 1 to 64"));
   EXPECT_TRUE(ErrorOf(TranslationRequest({RandomText(63, 1)})).ok());
