@@ -63,6 +63,10 @@ at::Tensor Float(const at::Tensor& tensor) { return tensor.to(at::kFloat).contig
 at::Tensor ToRows(const at::Tensor& x) { return x.movedim(1, -2); }
 at::Tensor FromRows(const at::Tensor& rows) { return rows.movedim(-2, 1); }
 
+at::Tensor EmptyLike(const at::Tensor& q) {
+  return FromRows(at::empty_symint(ToRows(q).sym_sizes(), q.options()));
+}
+
 // The tokens of q, k and v in float32 as the kernels read them: where they lie if they can be read
 // there (parts of one projection, usually), otherwise copies.
 class TokenRows {
@@ -129,28 +133,27 @@ DType TypeOf(const at::Tensor& q) {
   return q.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kBFloat16;
 }
 
-at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           int64_t window, int64_t num_landmarks, at::TensorList map_q,
-                           at::TensorList map_k, const OptionalTensor& bias, bool overlap,
-                           const OptionalTensor& lengths, std::optional<double> scale) {
-  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
-  CheckType(q);
-  if (q.numel() == 0) return FromRows(at::empty(ToRows(q).sizes(), q.options()));
-  const PaperItems items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
-  const TokenRows rows(q, k, v);
+// What both kernels of window_attention are told.
+struct Heads {
+  Heads(const at::Tensor& q, std::optional<double> scale)
+      : count(static_cast<int>(q.size(1))),
+        dim(static_cast<int>(q.size(-1))),
+        scale(ScaleOr(scale, dim)) {}
+
+  int count, dim;
+  float scale;
+};
+
+// k_bar and beta, [2, landmarks, num_heads, head_dim].
+at::Tensor MakeLandmarks(const TokenRows& rows, const PaperItems& items, const Heads& heads,
+                         at::TensorList map_q, at::TensorList map_k, WorkerPool& workers) {
   const TorchMap packed_q(map_q), packed_k(map_k);
-  const int num_heads = static_cast<int>(q.size(1)), head_dim = static_cast<int>(q.size(-1));
   const at::Tensor landmarks =
-      at::empty({2, items.num_landmarks(), num_heads, head_dim}, at::kFloat);
-  float* k_bar = landmarks.data_ptr<float>();
-  float* beta = k_bar + landmarks.numel() / 2;
-  const at::Tensor dense_bias = bias ? Float(*bias) : at::Tensor();
-  const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
-  TorchWorkerPool workers;
+      at::empty({2, items.num_landmarks(), heads.count, heads.dim}, at::kFloat);
   CheckOk(LandmarksCpu({.items = items.items(),
-                        .num_heads = num_heads,
-                        .head_dim = head_dim,
-                        .scale = ScaleOr(scale, head_dim),
+                        .num_heads = heads.count,
+                        .head_dim = heads.dim,
+                        .scale = heads.scale,
                         .q = rows.q(),
                         .k = rows.k(),
                         .v = rows.v(),
@@ -158,23 +161,46 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                         .map_q = packed_q.view(),
                         .map_k = packed_k.view(),
                         .mu_scale = 0.5f,
-                        .k_bar = k_bar,
-                        .beta = beta},
+                        .k_bar = landmarks.data_ptr<float>(),
+                        .beta = landmarks.data_ptr<float>() + landmarks.numel() / 2},
                        workers));
+  return landmarks;
+}
+
+// A dense bias in float32, or an undefined tensor.
+at::Tensor DenseBias(const OptionalTensor& bias) { return bias ? Float(*bias) : at::Tensor(); }
+const float* DataOf(const at::Tensor& bias) {
+  return bias.defined() ? bias.const_data_ptr<float>() : nullptr;
+}
+
+at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t window, int64_t num_landmarks, at::TensorList map_q,
+                           at::TensorList map_k, const OptionalTensor& bias, bool overlap,
+                           const OptionalTensor& lengths, std::optional<double> scale) {
+  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
+  CheckType(q);
+  if (q.numel() == 0) return EmptyLike(q);
+  const PaperItems items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
+  const TokenRows rows(q, k, v);
+  const Heads heads(q, scale);
+  TorchWorkerPool workers;
+  const at::Tensor landmarks = MakeLandmarks(rows, items, heads, map_q, map_k, workers);
+  const at::Tensor dense_bias = DenseBias(bias);
+  const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
   CheckOk(WindowAttendCpu({.items = items.items(),
-                           .num_heads = num_heads,
-                           .head_dim = head_dim,
-                           .scale = ScaleOr(scale, head_dim),
+                           .num_heads = heads.count,
+                           .head_dim = heads.dim,
+                           .scale = heads.scale,
                            .dtype = TypeOf(q),
                            .q = rows.q(),
                            .k = rows.k(),
                            .v = rows.v(),
                            .stride = rows.stride(),
-                           .k_bar = k_bar,
-                           .beta = beta,
-                           .bias = bias ? dense_bias.const_data_ptr<float>() : nullptr,
+                           .k_bar = landmarks.const_data_ptr<float>(),
+                           .beta = landmarks.const_data_ptr<float>() + landmarks.numel() / 2,
+                           .bias = DataOf(dense_bias),
                            .out = out.data_ptr<float>(),
-                           .out_stride = int64_t{num_heads} * head_dim},
+                           .out_stride = int64_t{heads.count} * heads.dim},
                           workers));
   return FromRows(out.to(q.scalar_type()));
 }
@@ -220,23 +246,18 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            const OptionalTensor& lengths, std::optional<double> scale) {
   CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
   CheckType(q);
-  if (q.numel() == 0) return FromRows(at::empty(ToRows(q).sizes(), q.options()));
-  CausalEvaShape shape;
-  shape.num_heads = static_cast<int>(q.size(1));
-  shape.head_dim = static_cast<int>(q.size(3));
-  shape.window = static_cast<int>(window);
-  shape.chunk = static_cast<int>(chunk);
-  shape.overlap = overlap;
-  const CausalStates states(LengthsOf(q, lengths), shape);
+  if (q.numel() == 0) return EmptyLike(q);
+  CausalEvaParams params;
+  params.shape = {static_cast<int>(q.size(1)), static_cast<int>(q.size(3)),
+                  static_cast<int>(window), static_cast<int>(chunk), overlap};
+  const CausalStates states(LengthsOf(q, lengths), params.shape);
   const TokenRows rows(q, k, v);
   const TorchMap packed_q(map_q), packed_k(map_k);
-  const at::Tensor dense_bias = bias ? Float(*bias) : at::Tensor();
+  const at::Tensor dense_bias = DenseBias(bias);
   const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
   TorchWorkerPool workers;
-  CausalEvaParams params;
-  params.shape = shape;
   params.sequences = states.sequences();
-  params.scale = ScaleOr(scale, shape.head_dim);
+  params.scale = ScaleOr(scale, q.size(3));
   params.dtype = TypeOf(q);
   params.q = rows.q();
   params.k = rows.k();
@@ -244,15 +265,11 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   params.stride = rows.stride();
   params.map_q = packed_q.view();
   params.map_k = packed_k.view();
-  params.bias = bias ? dense_bias.const_data_ptr<float>() : nullptr;
+  params.bias = DataOf(dense_bias);
   params.out = out.data_ptr<float>();
   params.out_stride = q.size(1) * q.size(3);
   CheckOk(CausalEvaCpu(params, workers));
   return FromRows(out.to(q.scalar_type()));
-}
-
-at::Tensor EmptyLike(const at::Tensor& q) {
-  return FromRows(at::empty_symint(ToRows(q).sym_sizes(), q.options()));
 }
 
 at::Tensor WindowAttentionShape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
