@@ -186,6 +186,12 @@ def test_compiled_code_does_not_read_past_a_tensor_that_is_declared_too_small(cl
         client.infer("aot-shape", [tensor("x", numpy.zeros((1, 3), numpy.float32))])
 
 
+def error_of(evaserve, *options):
+    with pytest.raises(RuntimeError) as error:
+        Evaserve(evaserve, *options)
+    return str(error.value)
+
+
 @pytest.fixture(scope="module")
 def image(pytestconfig, example, tmp_path_factory):
     """The image with LibTorch as a root directory, with the example in /models: a program that runs
@@ -221,15 +227,19 @@ def test_the_image_with_libtorch_has_all_that_packages_need(image, example):
         assert server.terminate() == 0
 
 
-def error_of(pytestconfig, *options):
-    evaserve = pytestconfig.getoption("evaserve")
-    with pytest.raises(RuntimeError) as error:
-        Evaserve(evaserve, *options)
-    return str(error.value)
+def test_without_libtorch_the_error_tells_what_is_missing(image):
+    (library,) = image.parent.glob("root/usr/lib/*/libc10.so")
+    elsewhere = library.rename(image.parent / library.name)
+    try:
+        error = error_of(image, "--allow-packages", "--model=/models/vit-aot")
+    finally:
+        elsewhere.rename(library)
+    assert "packages need libevaserve_torch_models.so and LibTorch 2.11: libc10.so: " in error
 
 
 def test_packages_must_be_allowed(pytestconfig, packages):
-    assert "--allow-packages" in error_of(pytestconfig, "--model", packages / "double")
+    evaserve = pytestconfig.getoption("evaserve")
+    assert "--allow-packages" in error_of(evaserve, "--model", packages / "double")
 
 
 @pytest.mark.parametrize(
@@ -241,5 +251,5 @@ def test_packages_must_be_allowed(pytestconfig, packages):
     ],
 )
 def test_packages_that_cannot_run_are_not_loaded(pytestconfig, packages, name, message):
-    model = packages / "bad" / name
-    assert message in error_of(pytestconfig, "--allow-packages", "--model", model)
+    evaserve, model = pytestconfig.getoption("evaserve"), packages / "bad" / name
+    assert message in error_of(evaserve, "--allow-packages", "--model", model)
