@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "kernels/serial_worker_pool.h"
 #include "models/eva_translation/eva_translation_model.h"
 #include "models/eva_translation/testing/random_translation.h"
@@ -95,7 +94,29 @@ TEST_F(EvaTranslationTest, SaysWhatItTakesAndGives) {
   EXPECT_GT(info.weight_bytes, elements * 4);
 }
 
-// What fairseq's generator finds with the decoder in plain loops, in float64.
+// What beam search finds with the decoder in plain loops, in float64, of a source's hidden states.
+BeamSearch::Finished SearchReference(const ReferenceDecoder& decoder,
+                                     const std::vector<float>& encoded, int num_source_tokens) {
+  BeamSearch search({.beam_size = 4,
+                     .length_penalty = 0.6,
+                     .max_length = static_cast<int>(1.5 * num_source_tokens) + 5,
+                     .no_repeat_ngram_size = 2});
+  while (!search.is_done()) {
+    std::vector<float> log_probs;
+    for (const BeamSearch::Hypothesis& hypothesis : search.live()) {
+      std::vector<int> tokens = {2};
+      tokens.insert(tokens.end(), hypothesis.tokens.begin(), hypothesis.tokens.end());
+      const auto logits = decoder.Logits(encoded, tokens);
+      const std::span<const double> last(logits.end() - 40, logits.end());
+      double sum = 0;
+      for (const double x : last) sum += std::exp(x);
+      for (const double x : last) log_probs.push_back(static_cast<float>(x - std::log(sum)));
+    }
+    search.Advance(log_probs);
+  }
+  return search.Best();
+}
+
 TEST_F(EvaTranslationTest, IsBeamSearchOverTheReference) {
   const J json = TinyTranslationJson();
   const RandomTranslation tensors(json);
@@ -109,30 +130,12 @@ TEST_F(EvaTranslationTest, IsBeamSearchOverTheReference) {
   std::set<std::string> different;
   for (const std::string& text : RandomTexts(12)) {
     std::vector<TokenId> source;
-    for (const auto word : absl::StrSplit(text, ' '))
-      source.push_back(std::stoi(std::string(word.substr(1))));
+    for (const std::string& word : SplitAtSpace(text)) source.push_back(std::stoi(word.substr(1)));
     source.push_back(2);
     const int length = static_cast<int>(source.size());
     std::vector<float> encoded(length * 16);
     ASSERT_TRUE(encoder.Run(source, {&length, 1}, encoded.data()).ok());
-    BeamSearch search({.beam_size = 4,
-                       .length_penalty = 0.6,
-                       .max_length = static_cast<int>(1.5 * length) + 5,
-                       .no_repeat_ngram_size = 2});
-    while (!search.is_done()) {
-      std::vector<float> log_probs;
-      for (const BeamSearch::Hypothesis& hypothesis : search.live()) {
-        std::vector<int> tokens = {2};
-        tokens.insert(tokens.end(), hypothesis.tokens.begin(), hypothesis.tokens.end());
-        const auto logits = reference.Logits(encoded, tokens);
-        const std::span<const double> last(logits.end() - 40, logits.end());
-        double sum = 0;
-        for (const double x : last) sum += std::exp(x);
-        for (const double x : last) log_probs.push_back(static_cast<float>(x - std::log(sum)));
-      }
-      search.Advance(log_probs);
-    }
-    const BeamSearch::Finished best = search.Best();
+    const BeamSearch::Finished best = SearchReference(reference, encoded, length);
     Texts words;
     for (const TokenId token : best.tokens) {
       const char* const special[] = {"<s>", "<pad>", "</s>", "<unk>"};
