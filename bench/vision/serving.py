@@ -51,8 +51,8 @@ def mlserver(folder: pathlib.Path, batch: int) -> contextlib.AbstractContextMana
 class Load:
     """Keeps requests in flight at one server."""
 
-    def __init__(self, target: str, pixels: numpy.ndarray):
-        self.target = target
+    def __init__(self, name: str, target: str, pixels: numpy.ndarray):
+        self.name = name
         self.client = triton.InferenceServerClient(target)
         self.inputs = []
         for image in pixels:
@@ -84,7 +84,7 @@ class Load:
             free.acquire()
         took = time.monotonic() - begin
         if errors:
-            raise SystemExit(f"{self.target}: {len(errors)} calls failed, the first with {errors[0]}")
+            raise SystemExit(f"{self.name}: {len(errors)} calls failed: {errors[0]}")
         return len(answers) / took
 
 
@@ -145,7 +145,7 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> bool:
     pixels = numpy.random.default_rng(1).standard_normal((NUM_IMAGES, 3, 224, 224), numpy.float32)
     rates: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        loads = {n: Load(target, pixels) for n, target in start_all(args, folder, stack).items()}
+        loads = {n: Load(n, target, pixels) for n, target in start_all(args, folder, stack).items()}
         check(loads)
         for i in range(args.rounds + 1):
             for name, load in loads.items():
