@@ -37,7 +37,9 @@ void PrintTranslation(const std::string& text, const Translation& translation, b
 
 ExitCode RunTranslate(const TranslateFlags& flags, const Session& session) {
   std::vector<std::string> texts = flags.texts;
-  if (texts.empty()) {
+  if (texts.empty())
+    return FailUsage("translate needs a TEXT, or - for the lines of standard input");
+  if (texts == std::vector<std::string>{"-"}) {
     auto lines = ReadLines();
     if (!lines.ok()) return FailUsage(std::string(lines.status().message()));
     texts = *std::move(lines);
@@ -61,7 +63,7 @@ ExitCode RunTranslate(const TranslateFlags& flags, const Session& session) {
 Command AddTranslateCommand(CLI::App& eva) {
   CLI::App& app = *eva.add_subcommand("translate", "Texts in another language, one per line");
   auto flags = std::make_shared<TranslateFlags>();
-  app.add_option("TEXT", flags->texts, "Texts; without any, the lines of standard input");
+  app.add_option("TEXT", flags->texts, "Texts, or - for the lines of standard input");
   app.add_option("--beam-size", flags->options.beam_size,
                  "How many hypotheses are followed; default: the model's");
   app.add_option("--length-penalty", flags->options.length_penalty,
