@@ -107,7 +107,7 @@ TEST_F(TranslationTest, EvaTranslatesWhatItIsGiven) {
               testing::ElementsAre(want[0].text, want[2].text));
   std::string input;
   for (const std::string& text : kTexts) input += text + "\n\n";
-  const std::vector<std::string> lines = EvaTranslate({"--json"}, input);
+  const std::vector<std::string> lines = EvaTranslate({"-", "--json"}, input);
   ASSERT_EQ(lines.size(), kTexts.size());
   for (size_t i = 0; i < lines.size(); ++i) {
     const json object = json::parse(lines[i]);
