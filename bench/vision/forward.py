@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy
 import torch
 
-import models
+import random_models
 
 # Of logits near 1. bfloat16 rounds each weight and activation to 8 bits.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
@@ -53,7 +53,8 @@ def time_ours(
     command = [args.build / "bench/vision/vision_bench", folder, "--dtype", dtype]
     command += ["--pixels", folder / "pixels", "--logits", logits, "--passes", "3"]
     told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return statistics.median(told["seconds"]), numpy.fromfile(logits, dtype=numpy.float32).reshape(told["batch"], -1)
+    values = numpy.fromfile(logits, dtype=numpy.float32)
+    return statistics.median(told["seconds"]), values.reshape(told["batch"], -1)
 
 
 def check(dtype: str, logits: numpy.ndarray, expected: numpy.ndarray) -> None:
@@ -63,11 +64,11 @@ def check(dtype: str, logits: numpy.ndarray, expected: numpy.ndarray) -> None:
 
 
 def measure(args: argparse.Namespace, folder: pathlib.Path) -> None:
-    config = models.config_of(args)
-    module = models.random_model(config)
-    models.write_model(module, config, folder)
+    config = random_models.config_of(args)
+    module = random_models.random_model(config)
+    random_models.write_model(module, config, folder)
     pixels = torch.randn(
-        (args.batch, 3, models.IMAGE_SIZE, models.IMAGE_SIZE),
+        (args.batch, 3, random_models.IMAGE_SIZE, random_models.IMAGE_SIZE),
         generator=torch.Generator().manual_seed(1),
     )
     pixels.numpy().tofile(folder / "pixels")
@@ -97,9 +98,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--build", type=pathlib.Path, default=models.ROOT / "build/release")
+    parser.add_argument("--build", type=pathlib.Path, default=random_models.ROOT / "build/release")
     parser.add_argument("--checkout", type=pathlib.Path, help="of the authors' code")
-    models.add_size(parser, patch=8)
+    random_models.add_size(parser, patch=8)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()

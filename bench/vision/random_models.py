@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Random EVA-ViTs of the published sizes, for benchmarks.
 
-    models.py DIR [--size tiny] [--patch 16]
+    random_models.py DIR [--size tiny] [--patch 16]
 
 writes one as a directory that evaserve loads, and beside it model.pt, the same for TorchScript.
 """
