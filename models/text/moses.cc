@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "models/io/mapped_file.h"
+#include "models/text/words.h"
 
 namespace evaserve {
 namespace {
@@ -107,11 +108,8 @@ std::string Escaped(const std::string& text) {
 }  // namespace
 
 std::vector<std::string> SplitAtSpace(std::string_view text) {
-  static const RE2 any_word(Expand("([^<space>]+)"));
-  re2::StringPiece rest = Piece(text), word;
-  std::vector<std::string> words;
-  while (RE2::FindAndConsume(&rest, any_word, &word)) words.emplace_back(word.data(), word.size());
-  return words;
+  const std::vector<std::string_view> words = SplitWords(text);
+  return {words.begin(), words.end()};
 }
 
 std::vector<std::string> MosesTokenizer::Tokenize(std::string_view line) const {
