@@ -148,8 +148,7 @@ struct Heads {
 at::Tensor MakeLandmarks(const TokenRows& rows, const PaperItems& items, const Heads& heads,
                          at::TensorList map_q, at::TensorList map_k, WorkerPool& workers) {
   const TorchMap packed_q(map_q), packed_k(map_k);
-  const at::Tensor landmarks =
-      at::empty({2, items.num_landmarks(), heads.count, heads.dim}, at::kFloat);
+  at::Tensor landmarks = at::empty({2, items.num_landmarks(), heads.count, heads.dim}, at::kFloat);
   CheckOk(LandmarksCpu({.items = items.items(),
                         .num_heads = heads.count,
                         .head_dim = heads.dim,
