@@ -157,7 +157,8 @@ std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::PlanOf(const TorchPape
                               call.chunk,
                               call.overlap,
                               static_cast<int64_t>(TypeOf(call.q)),
-                              std::bit_cast<int32_t>(OptionsOf(call).scale)};
+                              std::bit_cast<int32_t>(OptionsOf(call).scale),
+                              call.q.dim()};
   key.insert(key.end(), call.q.sizes().begin(), call.q.sizes().end());
   if (call.lengths) key.insert(key.end(), lengths.begin(), lengths.end());
   return plans_.Get(std::move(key), stream, call.q, [&] { return MakePlan(call, lengths); });

@@ -174,6 +174,13 @@ TEST_F(TorchPaperOpsTest, TellsCallsApart) {
   }
 }
 
+TEST_F(TorchPaperOpsTest, TellsAMapFromASequenceWithLengths) {
+  EXPECT_LT(ErrorOf(WindowCall({1, 2, 32, 32, 32}, 8, 16, false)), ToleranceOf(at::kFloat));
+  TorchPaperCall sequence = WindowCall({1, 2, 32, 32}, 8, 16, false);
+  sequence.lengths = at::tensor({32}, at::kLong);
+  EXPECT_LT(ErrorOf(sequence), ToleranceOf(at::kFloat));
+}
+
 TEST_F(TorchPaperOpsTest, TakesNoTokens) {
   EXPECT_EQ(Run(WindowCall({2, 2, 0, 32}, 8, 8, true)).size(2), 0);
   EXPECT_EQ(Run(CausalCall({0, 2, 5, 32}, 8, 8, true)).size(0), 0);
