@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,9 @@ constexpr int kTextInput = 0, kBeamSize = 1, kLengthPenalty = 2, kMaxTokens = 3;
 // More than any model takes as a source, and what is split into words before anybody knows.
 constexpr size_t kMaxTextBytes = 1 << 15;
 constexpr int64_t kMaxRows = 256;
+constexpr size_t kMaxRequestBytes = 1 << 18;  // of its texts, which become tokens before it waits
+// Of all rows: a request is one piece of work, which nothing ends before its time.
+constexpr int64_t kMaxRequestSlots = 8 * kMaxSlots;
 
 using Outputs = TensorModel::Outputs;
 using Inputs = TensorModel::Inputs;
@@ -49,11 +53,12 @@ class EvaTranslationModel final : public TensorModel {
                       std::unique_ptr<Translator> translator);
 
   const TensorModelInfo& info() const override { return info_; }
-  // Those of the sources, once for each of the hypotheses that read them.
+  // Those of the sources and of the longest translations, once for each hypothesis.
   int64_t NumTokens(const Inputs& inputs) const override;
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:
+  absl::StatusOr<std::vector<TranslationTask>> MakeTasks(const Inputs& inputs) const;
   absl::StatusOr<TranslationTask> MakeTask(const Inputs& inputs, std::string_view text,
                                            size_t row) const;
   absl::StatusOr<std::vector<TokenId>> ReadSource(std::string_view text, size_t row) const;
@@ -93,31 +98,45 @@ EvaTranslationModel::EvaTranslationModel(TensorModelInfo info, EvaTranslationCon
 }
 
 int64_t EvaTranslationModel::NumTokens(const Inputs& inputs) const {
-  const std::vector<std::string_view> texts = BytesElements(inputs[kTextInput].data);
-  if (std::ssize(texts) > kMaxRows) return 0;
+  const absl::StatusOr<std::vector<TranslationTask>> tasks = MakeTasks(inputs);
+  if (!tasks.ok()) return 0;
   int64_t sum = 0;
-  for (size_t row = 0; row < texts.size(); ++row) {
-    const absl::StatusOr<std::vector<TokenId>> source = ReadSource(texts[row], row);
-    const int beam_size = ElementOr(inputs[kBeamSize], row, config_.search.beam_size);
-    if (source.ok()) sum += std::ssize(*source) * std::clamp(beam_size, 1, kMaxBeamSize);
+  for (const TranslationTask& task : *tasks) {
+    sum += std::ssize(task.source) * task.search.beam_size + MaxSlots(task.search);
   }
   return sum;
+}
+
+absl::StatusOr<std::vector<TranslationTask>> EvaTranslationModel::MakeTasks(
+    const Inputs& inputs) const {
+  const std::string_view data = inputs[kTextInput].data;
+  const std::vector<std::string_view> texts = BytesElements(data);
+  if (std::ssize(texts) > kMaxRows || data.size() > kMaxRequestBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("text_input: got ", texts.size(), " rows of ",
+                                                   data.size(), " bytes, allowed are ", kMaxRows,
+                                                   " rows and ", kMaxRequestBytes, " bytes"));
+  }
+  std::vector<TranslationTask> tasks;
+  int64_t slots = 0;
+  for (size_t row = 0; row < texts.size(); ++row) {
+    absl::StatusOr<TranslationTask> task = MakeTask(inputs, texts[row], row);
+    if (!task.ok()) return task.status();
+    slots += MaxSlots(task->search);
+    tasks.push_back(*std::move(task));
+  }
+  if (slots <= kMaxRequestSlots) return tasks;
+  return absl::InvalidArgumentError(
+      absl::StrCat("text_input: got ", texts.size(), " rows whose beam_size times max_tokens is ",
+                   slots, " together, allowed are ", kMaxRequestSlots));
 }
 
 absl::StatusOr<std::vector<Outputs>> EvaTranslationModel::Run(
     std::span<const Inputs* const> requests) {
   std::vector<TranslationTask> tasks;
   for (const Inputs* inputs : requests) {
-    const std::vector<std::string_view> texts = BytesElements((*inputs)[kTextInput].data);
-    if (std::ssize(texts) > kMaxRows) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("text_input: got ", texts.size(), " rows, allowed are ", kMaxRows));
-    }
-    for (size_t row = 0; row < texts.size(); ++row) {
-      absl::StatusOr<TranslationTask> task = MakeTask(*inputs, texts[row], row);
-      if (!task.ok()) return task.status();
-      tasks.push_back(*std::move(task));
-    }
+    absl::StatusOr<std::vector<TranslationTask>> some = MakeTasks(*inputs);
+    if (!some.ok()) return some.status();
+    std::ranges::move(*some, std::back_inserter(tasks));
   }
   const absl::StatusOr<std::vector<BeamSearch::Finished>> translations = translator_->Run(tasks);
   if (!translations.ok()) return translations.status();
@@ -189,9 +208,9 @@ absl::StatusOr<BeamSearch::Options> EvaTranslationModel::ReadSearch(
     if (!status.ok()) return status;
   }
   if (MaxSlots(search) <= kMaxSlots) return search;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "beam_size: row ", row, " is ", search.beam_size, ", with up to ", search.max_length,
-      " tokens; allowed are ", kMaxSlots / (search.max_length + 1)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("beam_size: row ", row, " is ", search.beam_size, ", with max_tokens ",
+                   search.max_length, "; allowed are ", kMaxSlots / (search.max_length + 1)));
 }
 
 int EvaTranslationModel::DefaultLength(size_t num_source_tokens) const {

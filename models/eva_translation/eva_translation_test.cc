@@ -196,10 +196,20 @@ TEST_F(EvaTranslationTest, WordsThatNobodyKnowsAreUnknown) {
 
 TEST_F(EvaTranslationTest, CountsTheTokensOfItsHypotheses) {
   const TranslationRequest usual({"e4 e5", "e6"});
-  EXPECT_EQ(model_->NumTokens(*usual.inputs()), 4 * (3 + 2));
-  EXPECT_EQ(model_->NumTokens(*TranslationRequest({"e4 e5"}).BeamSize(7).inputs()), 7 * 3);
-  // What Run() refuses does no harm before.
+  EXPECT_EQ(model_->NumTokens(*usual.inputs()), 4 * (3 + 2) + 4 * (10 + 9));
+  EXPECT_EQ(model_->NumTokens(*TranslationRequest({"e4 e5"}).BeamSize(7).inputs()), 7 * 3 + 7 * 10);
+  // What Run() refuses is not looked at to its end.
   EXPECT_EQ(model_->NumTokens(*TranslationRequest({"", "\xff"}).BeamSize(-1).inputs()), 0);
+}
+
+// One call of the model: nothing ends it before its time.
+TEST_F(EvaTranslationTest, RefusesMoreWorkThanARequestMayBe) {
+  TranslationRequest wide(Texts(256, "e4"));
+  wide.BeamSize(64).MaxTokens(31);
+  EXPECT_THAT(ErrorOf(wide), IsError(kInvalid, "text_input: got 256 rows", "262144"));
+  EXPECT_EQ(model_->NumTokens(*wide.inputs()), 0);
+  const TranslationRequest large(Texts(9, std::string(32000, 'a')));
+  EXPECT_THAT(ErrorOf(large), IsError(kInvalid, "text_input: got 9 rows of 288036 bytes"));
 }
 
 TEST_F(EvaTranslationTest, RefusesTextThatIsNone) {
@@ -210,7 +220,7 @@ TEST_F(EvaTranslationTest, RefusesTextThatIsNone) {
   EXPECT_THAT(ErrorOf(TranslationRequest({std::string(32769, 'a')})),
               IsError(kInvalid, "text_input: row 0 has 32769 bytes, allowed are 32768"));
   const TranslationRequest many(Texts(257, "e4"));
-  EXPECT_THAT(ErrorOf(many), IsError(kInvalid, "text_input: got 257 rows, allowed are 256"));
+  EXPECT_THAT(ErrorOf(many), IsError(kInvalid, "text_input: got 257 rows", "allowed are 256 rows"));
   EXPECT_EQ(model_->NumTokens(*many.inputs()), 0);
   EXPECT_THAT(ErrorOf(TranslationRequest({RandomText(64, 1)})),
               IsError(kInvalid, "text_input: row 0 has 65 tokens", "allowed are 1 to 64"));
@@ -237,7 +247,7 @@ TEST_F(EvaTranslationTest, RefusesASearchBeyondItsLimits) {
   json["decoder"]["max_target_positions"] = 1024;
   Load(json);
   EXPECT_THAT(error([](auto& r) { r.BeamSize(33).MaxTokens(1023); }),
-              IsError(kInvalid, "beam_size: row 0 is 33, with up to 1023 tokens; allowed are 32"));
+              IsError(kInvalid, "beam_size: row 0 is 33, with max_tokens 1023; allowed are 32"));
 }
 
 class LoadEvaTranslationModelTest : public ::testing::Test {
