@@ -43,6 +43,9 @@ int64_t NumElements(std::span<const int64_t> shape) {
 // Dimensions in front of those that must agree: rows, and tokens where they are ragged.
 size_t NumJoined(bool is_ragged) { return is_ragged ? 2 : 1; }
 
+// C++ has no meaning for another one, and compiled programs rely on it.
+bool IsNoBool(char byte) { return static_cast<uint8_t>(byte) > 1; }
+
 }  // namespace
 
 absl::StatusOr<JoinPlan> MakeJoinPlan(PackageConfig config, const RaggedTensors& ragged) {
@@ -58,17 +61,24 @@ absl::StatusOr<JoinPlan> MakeJoinPlan(PackageConfig config, const RaggedTensors&
 
 int64_t NumRaggedTokens(const JoinPlan& plan, const TensorModel::Inputs& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (plan.is_ragged_input[i]) return inputs[i].shape[0] * inputs[i].shape[1];
+    if (!plan.is_ragged_input[i]) continue;
+    // Dimensions that no data belongs to may be of any size.
+    return inputs[i].data.empty() ? 0 : inputs[i].shape[0] * inputs[i].shape[1];
   }
   return 0;
 }
 
-absl::Status CheckRagged(const JoinPlan& plan, const TensorModel::Inputs& inputs) {
+absl::Status CheckInputs(const JoinPlan& plan, const TensorModel::Inputs& inputs) {
   const int64_t tokens = NumRaggedTokens(plan, inputs);
   for (size_t i = 0; i < inputs.size(); ++i) {
+    const bool is_bool = plan.config.inputs[i].type == TensorType::kBool;
+    if (is_bool && std::ranges::any_of(inputs[i].data, IsNoBool)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(plan.config.inputs[i].name, ": got bytes above 1, a BOOL is 0 or 1"));
+    }
     if (!plan.is_ragged_input[i]) continue;
     const std::vector<int64_t>& shape = inputs[i].shape;
-    if (shape[1] > 0 && shape[0] * shape[1] == tokens) continue;
+    if (!inputs[i].data.empty() && shape[0] * shape[1] == tokens) continue;
     return absl::InvalidArgumentError(absl::StrCat(
         plan.config.inputs[i].name, ": got shape ", ShapeText(shape), ", allowed is ",
         tokens == 0 ? "at least 1 token in a row"

@@ -33,8 +33,8 @@ absl::StatusOr<JoinPlan> MakeJoinPlan(PackageConfig config, const RaggedTensors&
 int64_t NumRaggedTokens(const JoinPlan& plan, const TensorModel::Inputs& inputs);
 
 // InvalidArgument, naming the input, what came and what is allowed, if ragged inputs of a request
-// have rows without tokens, or of different numbers of tokens.
-absl::Status CheckRagged(const JoinPlan& plan, const TensorModel::Inputs& inputs);
+// have rows without tokens, or of different numbers of tokens, or if a BOOL is neither 0 nor 1.
+absl::Status CheckInputs(const JoinPlan& plan, const TensorModel::Inputs& inputs);
 
 // Which of `requests` can run in one call: those whose shapes agree but for the rows (and for the
 // tokens of ragged inputs). Lists of indices, in the order of the first of each.

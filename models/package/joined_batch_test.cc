@@ -147,9 +147,9 @@ TEST(JoinPlanTest, TokensCountWhereLengthsDiffer) {
 
 TEST(JoinPlanTest, RefusesRowsWithoutTokens) {
   const Request empty(2, 0, 0);
-  EXPECT_THAT(CheckRagged(Ragged(), *empty.inputs()),
+  EXPECT_THAT(CheckInputs(Ragged(), *empty.inputs()),
               IsError(kInvalid, "x: got shape [2,0,2]", "at least 1 token"));
-  EXPECT_TRUE(CheckRagged(Equal(), *empty.inputs()).ok());
+  EXPECT_TRUE(CheckInputs(Equal(), *empty.inputs()).ok());
 }
 
 TEST(JoinPlanTest, RaggedInputsOfARequestHaveRowsOfOneLength) {
@@ -157,8 +157,28 @@ TEST(JoinPlanTest, RaggedInputsOfARequestHaveRowsOfOneLength) {
       {{"a", TensorType::kInt64, {-1, -1}}, {"b", TensorType::kInt64, {-1, -1}}},
       {{"y", TensorType::kFp32, {-1}}}};
   const JoinPlan plan = MakeJoinPlan(config, {{"a", "b"}, {}}).value();
-  const TensorModel::Inputs inputs = {{{2, 3}, ""}, {{2, 4}, ""}};
-  EXPECT_THAT(CheckRagged(plan, inputs), IsError(kInvalid, "b: got shape [2,4]", "3 tokens"));
+  const std::string numbers(8 * 8, '\0');
+  const TensorModel::Inputs inputs = {{{2, 3}, std::string_view(numbers).substr(16)},
+                                      {{2, 4}, numbers}};
+  EXPECT_THAT(CheckInputs(plan, inputs), IsError(kInvalid, "b: got shape [2,4]", "3 tokens"));
+}
+
+// Dimensions without data could be of any size, and so would be what is made of them.
+TEST(JoinPlanTest, RaggedInputsHaveData) {
+  const PackageConfig config = {{{"a", TensorType::kFp32, {-1, -1, -1}}},
+                                {{"y", TensorType::kFp32, {-1}}}};
+  const JoinPlan plan = MakeJoinPlan(config, {{"a"}, {}}).value();
+  const TensorModel::Inputs inputs = {{{int64_t{1} << 40, int64_t{1} << 40, 0}, ""}};
+  EXPECT_EQ(NumRaggedTokens(plan, inputs), 0);
+  EXPECT_THAT(CheckInputs(plan, inputs), IsError(kInvalid, "a: got shape", "at least 1 token"));
+}
+
+TEST(JoinPlanTest, ABoolIsZeroOrOne) {
+  const PackageConfig config = {{{"a", TensorType::kBool, {-1, 2}}},
+                                {{"y", TensorType::kFp32, {-1}}}};
+  const JoinPlan plan = MakeJoinPlan(config, {}).value();
+  EXPECT_TRUE(CheckInputs(plan, {{{1, 2}, std::string_view("\0\1", 2)}}).ok());
+  EXPECT_THAT(CheckInputs(plan, {{{1, 2}, std::string_view("\0\2", 2)}}), IsError(kInvalid, "a: "));
 }
 
 TEST(JoinPlanTest, NamesTheTensorThatCannotBeRagged) {

@@ -22,7 +22,7 @@ class PackageModel final : public TensorModel {
 
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override {
     for (const Inputs* inputs : requests) {
-      if (absl::Status status = CheckRagged(plan_, *inputs); !status.ok()) return status;
+      if (absl::Status status = CheckInputs(plan_, *inputs); !status.ok()) return status;
     }
     std::vector<Outputs> results(requests.size());
     for (const std::vector<size_t>& group : GroupByShape(plan_, requests)) {

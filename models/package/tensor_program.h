@@ -24,8 +24,8 @@ class TensorProgram {
  public:
   virtual ~TensorProgram() = default;
 
-  // The program may write to its inputs. The results' memory stays until the next Run().
-  // Errors: InvalidArgument if the program refuses the inputs, with its own words;
+  // The program may write to its inputs and keep them. The results' memory stays until the next
+  // Run(). Errors: InvalidArgument if the program refuses the inputs, with its own words;
   // ResourceExhausted if memory is missing.
   virtual absl::StatusOr<std::vector<ProgramTensor>> Run(std::span<const ProgramTensor> inputs) = 0;
 
@@ -42,8 +42,8 @@ struct ProgramOptions {
   int num_threads = 1;
 };
 
-// What libevaserve_torch_models.so exports. Both sides are of one build (the versions are
-// compared), so that they agree about C++'s and Abseil's types.
+// What libevaserve_torch_models.so exports. Both sides have to be of one build (only the versions
+// are compared), so that they agree about C++'s and Abseil's types.
 extern "C" {
 using TorchModelsVersionFn = const char*();
 // `program` takes the result: InvalidArgument, naming the file, if LibTorch cannot load it or it

@@ -25,7 +25,8 @@ absl::Status Missing(const std::string& what) {
 absl::StatusOr<fs::path> Find(const fs::path& library) {
   std::error_code error;
   if (!library.empty()) {
-    if (fs::is_regular_file(library, error)) return library;
+    // dlopen() would search the system for a name without a folder.
+    if (fs::is_regular_file(library, error)) return fs::absolute(library, error);
     return Missing(absl::StrCat(library.string(), " is no file"));
   }
   const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();

@@ -60,7 +60,8 @@ void ReadRagged(const char* name, JsonFields& fields, ServingSettings& to) {
   RaggedTensors& tensors = to.load.packages.ragged;
   tensors.inputs = lists.Strings("inputs", {});
   tensors.outputs = lists.Strings("outputs", {});
-  if (!lists.status().ok() || tensors.inputs.empty() || ragged->size() > 2) {
+  const size_t num_known = ragged->count("inputs") + ragged->count("outputs");
+  if (!lists.status().ok() || tensors.inputs.empty() || ragged->size() != num_known) {
     fields.Fail(name, "{\"inputs\": [NAME, ...], \"outputs\": [NAME, ...]} with an input at least");
   }
 }

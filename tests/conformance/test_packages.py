@@ -182,8 +182,9 @@ def test_outputs_are_held_against_the_declaration(client):
 
 
 def test_compiled_code_does_not_read_past_a_tensor_that_is_declared_too_small(client):
-    with pytest.raises(InferenceServerException, match="the package: "):
+    with pytest.raises(InferenceServerException, match="the package: its code failed") as error:
         client.infer("aot-shape", [tensor("x", numpy.zeros((1, 3), numpy.float32))])
+    assert error.value.status() == "StatusCode.INTERNAL"
 
 
 def error_of(evaserve, *options):

@@ -54,6 +54,10 @@ std::string Reason(std::string text) {
 absl::Status ErrorOf(const std::string& what, const std::string& text) {
   const std::string message = absl::StrCat(what, ": ", Reason(text));
   if (absl::StrContains(text, "not enough memory")) return absl::ResourceExhaustedError(message);
+  // What compiled code has to say it writes to standard error itself.
+  if (absl::StrContains(text, "API call failed")) {
+    return absl::InternalError(absl::StrCat(what, ": its code failed; standard error tells why"));
+  }
   return absl::InvalidArgumentError(message);
 }
 
@@ -73,6 +77,11 @@ auto Guarded(const std::string& what, Fn&& fn) -> decltype(fn()) {
   }
 }
 
+absl::Status GivesNoTensors(const c10::IValue& result) {
+  return absl::InternalError(absl::StrCat("the package gives a ", result.tagKind(),
+                                          ", must be a tensor, or a tuple or list of tensors"));
+}
+
 // What both kinds of programs have in common.
 class TorchProgram : public TensorProgram {
  public:
@@ -87,9 +96,13 @@ class TorchProgram : public TensorProgram {
       std::vector<at::Tensor> tensors;
       for (const ProgramTensor& input : inputs) {
         const auto* const type = std::ranges::find(kTypes, input.type, &TypePair::ours);
-        tensors.push_back(at::from_blob(input.data, input.shape, at::TensorOptions(type->torch)));
+        // The program may keep it, and our memory is used again.
+        tensors.push_back(
+            at::from_blob(input.data, input.shape, at::TensorOptions(type->torch)).clone());
       }
-      outputs_ = Forward(std::move(tensors));
+      absl::StatusOr<std::vector<at::Tensor>> outputs = Forward(std::move(tensors));
+      if (!outputs.ok()) return outputs.status();
+      outputs_ = *std::move(outputs);
       return Outputs();
     });
   }
@@ -98,7 +111,8 @@ class TorchProgram : public TensorProgram {
   int64_t weight_bytes() const override { return weight_bytes_; }
 
  protected:
-  virtual std::vector<at::Tensor> Forward(std::vector<at::Tensor> inputs) = 0;
+  // Internal if the results are no tensors.
+  virtual absl::StatusOr<std::vector<at::Tensor>> Forward(std::vector<at::Tensor> inputs) = 0;
 
   int64_t num_parameters_ = 0;
   int64_t weight_bytes_ = 0;
@@ -149,14 +163,14 @@ class TorchScriptProgram final : public TorchProgram {
                 " tensors, config.json declares ", num_inputs, " inputs (with lengths)");
   }
 
-  std::vector<at::Tensor> Forward(std::vector<at::Tensor> inputs) override {
+  absl::StatusOr<std::vector<at::Tensor>> Forward(std::vector<at::Tensor> inputs) override {
     const c10::IValue result = module_.forward({inputs.begin(), inputs.end()});
-    if (result.isTensor()) return {result.toTensor()};
+    if (result.isTensor()) return std::vector<at::Tensor>{result.toTensor()};
     if (result.isTensorList()) return result.toTensorVector();
-    TORCH_CHECK(result.isTuple(), "forward gives a ", result.tagKind(),
-                ", must be a tensor, or a tuple or list of tensors");
+    if (!result.isTuple()) return GivesNoTensors(result);
     std::vector<at::Tensor> outputs;
     for (const c10::IValue& element : result.toTupleRef().elements()) {
+      if (!element.isTensor()) return GivesNoTensors(element);
       outputs.push_back(element.toTensor());
     }
     return outputs;
@@ -186,7 +200,7 @@ class AotInductorProgram final : public TorchProgram {
                 " tensors, config.json declares ", num_inputs, " inputs (with lengths)");
   }
 
-  std::vector<at::Tensor> Forward(std::vector<at::Tensor> inputs) override {
+  absl::StatusOr<std::vector<at::Tensor>> Forward(std::vector<at::Tensor> inputs) override {
     return loader_.boxed_run(std::move(inputs));
   }
 
