@@ -94,6 +94,8 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const EvaLmConfig& confi
     const char* key;
   } parts[] = {
       {"layer_norm.weight", config.has_final_norm, "final_norm"},
+      {"embed_positions.weight", false, "positions"},
+      {"layernorm_embedding.weight", false, "layernorm_embedding"},
       {"output_projection.weight", !config.has_tied_output, "share_input_output_embed"},
       {"layers.0.self_attn.rel_pos_bias.relative_attention_bias.weight",
        config.attention.has_t5_bias, "use_t5_rpe"},

@@ -292,7 +292,10 @@ TEST_F(EvaLmLoadTest, NamesATensorThatIsMissingOrOfAnotherShape) {
 
 TEST_F(EvaLmLoadTest, RefusesATensorThatTheConfigHasNoPlaceFor) {
   const std::pair<const char*, const char*> tensors_and_keys[] = {
-      {"layer_norm.weight", "final_norm"}, {"layers.2.fc1.weight", "num_hidden_layers"}};
+      {"layer_norm.weight", "final_norm"},
+      {"embed_positions.weight", "positions"},
+      {"layernorm_embedding.weight", "layernorm_embedding"},
+      {"layers.2.fc1.weight", "num_hidden_layers"}};
   for (const auto& [tensor, key] : tensors_and_keys) {
     WriteRandomLm(dir_.path(), TinyLmJson());
     RandomLm weights(TinyLmJson());
