@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 
 TEST(EngineLimitsTest, WaitingTooLongForAPlaceIsOverloadForTritonsClients) {
   FakeEngine fake({.max_running = 1,
-                   .max_queue_time = std::chrono::milliseconds(1),
+                   .max_queue_time = std::chrono::milliseconds(300),  // the first one is in time
                    .overload_status = OverloadStatus::kUnavailable});
   auto running = std::make_shared<RecordingSink>(), waiting = std::make_shared<RecordingSink>();
   running->SetSlow(true);  // so that it rests in its place
@@ -34,19 +34,19 @@ TEST(EngineLimitsTest, WaitingTooLongForAPlaceIsOverloadForTritonsClients) {
 }
 
 TEST(EngineLimitsTest, ARequestThatWaitsTooLongForAPlaceEnds) {
-  FakeEngine fake({.max_running = 1, .max_queue_time = std::chrono::milliseconds(20)});
+  FakeEngine fake({.max_running = 1, .max_queue_time = std::chrono::milliseconds(200)});
   fake.control->Hold();
   auto running = std::make_shared<RecordingSink>(), waiting = std::make_shared<RecordingSink>();
   ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 2, running)).ok());
   fake.control->WaitUntilHeld();
   ASSERT_TRUE(fake.engine->Submit(GenerateRequest("b", 2, waiting)).ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  std::this_thread::sleep_for(std::chrono::milliseconds(210));
   fake.control->AllowSteps(1);
 
   const absl::Status status = waiting->WaitUntilDone().status;
 
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("20 ms (max_queue_time)"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("200 ms (max_queue_time)"));
   fake.control->Release();
   EXPECT_TRUE(running->WaitUntilDone().status.ok()) << "one that runs is not concerned";
 }

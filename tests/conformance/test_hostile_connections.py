@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Iterator
 
+import grpc
 import pytest
 from raw_http2 import PREFACE, Frame, RawConnection, connect, frame, message
 from victim import SLACK_MIB, all_files_allowed, wait_until
@@ -69,7 +70,15 @@ def test_clients_can_connect_again_when_files_are_free_again(plain_build, victim
     resource.prlimit(victim.process.pid, resource.RLIMIT_NOFILE, (most, hard))
     with closing([connect(victim.target) for _ in range(100)]):
         wait_until(lambda: "Too many open files" in "".join(victim.log), "none is left")
-    ask()
+
+    def is_answered() -> bool:
+        try:
+            ask()
+        except grpc.RpcError:  # the server has not yet heard that the others are closed
+            return False
+        return True
+
+    wait_until(is_answered, "clients can connect")
 
 
 SILENT_OR_WRONG = {
