@@ -14,6 +14,7 @@ namespace {
 
 template <typename T>
 std::vector<double> Scores(const char* data, int64_t count) {
+  if (count == 0) return {};  // memcpy wants a place even for nothing
   std::vector<T> values(count);
   std::memcpy(values.data(), data, values.size() * sizeof(T));
   return {values.begin(), values.end()};
