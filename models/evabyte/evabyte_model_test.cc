@@ -7,6 +7,7 @@
 #include <random>
 
 #include "gtest/gtest.h"
+#include "models/testing/model_laws.h"
 #include "models/testing/model_runner.h"
 #include "models/testing/random_model.h"
 #include "models/testing/status_matchers.h"
@@ -47,12 +48,7 @@ class EvaByteModelTest : public testing::TestWithParam<DType> {
 
   // Advances the sequence by random tokens.
   void Feed(Sequence& sequence, int num_tokens) {
-    while (num_tokens > 0) {
-      const int count = std::min(num_tokens, model().TokensToBoundary(sequence));
-      ASSERT_TRUE(model().Reserve(sequence, count).ok());
-      ASSERT_TRUE(Step({.sequence = &sequence, .tokens = RandomTokens(count, 3)}).ok());
-      num_tokens -= count;
-    }
+    FeedTokens(model(), sequence, RandomTokens(num_tokens, 3));
   }
 
   const TempDir dir_;
@@ -84,37 +80,11 @@ TEST_P(EvaByteModelTest, AnyCutGivesTheSame) {
 }
 
 TEST_P(EvaByteModelTest, ABatchGivesTheSameBitsAsItsSequencesAlone) {
-  const std::vector<std::vector<TokenId>> rows = {RandomTokens(1, 1), RandomTokens(17, 2),
-                                                  RandomTokens(24, 3), RandomTokens(5, 4)};
-  const int lengths[] = {0, 6, 48, 19};
-  std::vector<std::unique_ptr<Sequence>> sequences;
-  std::vector<StepItem> items;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    sequences.push_back(model().NewSequence());
-    Feed(*sequences[i], lengths[i]);
-    ASSERT_TRUE(model().Reserve(*sequences[i], std::ssize(rows[i])).ok());
-    items.push_back({.sequence = sequences[i].get(),
-                     .tokens = rows[i],
-                     .targets = rows[i],
-                     .sum_hidden = true,
-                     .all_hidden = true,
-                     .all_logits = true});
-  }
-  const auto batch = model().Step(items);
-  ASSERT_TRUE(batch.ok()) << batch.status();
-
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const std::unique_ptr<Sequence> alone = model().NewSequence();
-    Feed(*alone, lengths[i]);
-    ASSERT_TRUE(model().Reserve(*alone, std::ssize(rows[i])).ok());
-    items[i].sequence = alone.get();
-    const auto result = Step(items[i]);
-    ASSERT_TRUE(result.ok()) << result.status();
-    EXPECT_EQ((*batch)[i].logits, result->front().logits) << "row " << i;
-    EXPECT_EQ((*batch)[i].hidden, result->front().hidden) << "row " << i;
-    EXPECT_EQ((*batch)[i].hidden_sum, result->front().hidden_sum) << "row " << i;
-    EXPECT_EQ((*batch)[i].target_logprobs, result->front().target_logprobs) << "row " << i;
-  }
+  const BatchRow rows[] = {{{}, RandomTokens(1, 1)},
+                           {RandomTokens(6, 3), RandomTokens(17, 2)},
+                           {RandomTokens(48, 3), RandomTokens(24, 3)},
+                           {RandomTokens(19, 3), RandomTokens(5, 4)}};
+  ExpectABatchIsItsSequencesAlone(model(), rows);
 }
 
 TEST_P(EvaByteModelTest, WhichPagesHoldASequenceDoesNotMatter) {
