@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <functional>
+#include <utility>
 
 #include "kernels/landmarks.h"
 #include "kernels/relative_bias.h"
@@ -15,6 +16,7 @@
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/eva_encoder/testing/requests.h"
 #include "models/testing/golden.h"
+#include "models/testing/reference_layers.h"
 
 namespace evaserve {
 namespace {
@@ -82,27 +84,12 @@ class Reference {
   }
 
   Values Norm(const std::string& prefix, const Values& x) const {
-    const std::vector<float>& weight = tensors_.at(prefix + "weight").values;
-    const std::vector<float>& bias = tensors_.at(prefix + "bias").values;
-    const size_t size = weight.size();
-    Values y(x.size());
-    for (size_t row = 0; row < x.size(); row += size) {
-      double mean = 0, variance = 0;
-      for (size_t i = 0; i < size; ++i) mean += x[row + i] / double(size);
-      for (size_t i = 0; i < size; ++i) variance += std::pow(x[row + i] - mean, 2) / double(size);
-      for (size_t i = 0; i < size; ++i) {
-        y[row + i] = (x[row + i] - mean) / std::sqrt(variance + 1e-5) * weight[i] + bias[i];
-      }
-    }
-    return y;
+    return ReferenceNorm(x, tensors_.at(prefix + "weight").values,
+                         tensors_.at(prefix + "bias").values);
   }
 
   Values Activated(Values x) const {
-    for (double& value : x) {
-      value = json_.at("hidden_act") == "relu" ? std::max(value, 0.0)
-                                               : value * (1 + std::erf(value / std::sqrt(2))) / 2;
-    }
-    return x;
+    return ReferenceActivation(std::move(x), json_.at("hidden_act"));
   }
 
   static Values Product(const Values& x, const RandomTensor& weight, const RandomTensor& bias) {

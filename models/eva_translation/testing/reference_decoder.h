@@ -5,9 +5,11 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/eva_translation/testing/random_translation.h"
+#include "models/testing/reference_layers.h"
 
 namespace evaserve {
 
@@ -75,27 +77,12 @@ class ReferenceDecoder {
   }
 
   Values Norm(const std::string& prefix, const Values& x) const {
-    const std::vector<float>& weight = tensors_.at(prefix + "weight").values;
-    const std::vector<float>& bias = tensors_.at(prefix + "bias").values;
-    const size_t size = weight.size();
-    Values y(x.size());
-    for (size_t row = 0; row < x.size(); row += size) {
-      double mean = 0, variance = 0;
-      for (size_t i = 0; i < size; ++i) mean += x[row + i] / double(size);
-      for (size_t i = 0; i < size; ++i) variance += std::pow(x[row + i] - mean, 2) / double(size);
-      for (size_t i = 0; i < size; ++i) {
-        y[row + i] = (x[row + i] - mean) / std::sqrt(variance + 1e-5) * weight[i] + bias[i];
-      }
-    }
-    return y;
+    return ReferenceNorm(x, tensors_.at(prefix + "weight").values,
+                         tensors_.at(prefix + "bias").values);
   }
 
   Values Activated(Values x) const {
-    for (double& value : x) {
-      value = config_.at("hidden_act") == "relu" ? std::max(value, 0.0)
-                                                 : value * (1 + std::erf(value / std::sqrt(2))) / 2;
-    }
-    return x;
+    return ReferenceActivation(std::move(x), config_.at("hidden_act"));
   }
 
   // As many outputs as rows of `weight`, whose columns are config_'s hidden_size.
