@@ -25,8 +25,9 @@ class GoldenEvaLayer {
       : file_(file), c_(c), name_(c.at("case")), dim_(c.at("dim")) {
     options_.num_heads = c.at("num_heads");
     options_.head_dim = dim_ / options_.num_heads;
-    options_.has_map_q = c.at("adaptive_proj") != "none";
-    options_.has_norm = c.at("adaptive_proj") != "no-ln";
+    const std::string proj = c.at("adaptive_proj");
+    options_.has_map_q = proj != "none";
+    options_.has_norm = proj != "no-ln";
   }
 
   const EvaLayerOptions& options() const { return options_; }

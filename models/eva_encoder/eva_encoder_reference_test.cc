@@ -68,7 +68,7 @@ class Reference {
   }
 
   double Position(int64_t position, int64_t j, int64_t size) const {
-    if (json_.at("positions") == "learned") {
+    if (json_.at("positions").get<std::string>() == "learned") {
       return tensors_.at("embed_positions.weight").values[position * size + j];
     }
     const int64_t half = size / 2;

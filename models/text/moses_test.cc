@@ -14,7 +14,7 @@ using ::testing::ElementsAre;
 using Tokens = std::vector<std::string>;
 
 Language LanguageOf(const nlohmann::json& one) {
-  return one.at("language") == "en" ? Language::kEnglish : Language::kGerman;
+  return one.at("language").get<std::string>() == "en" ? Language::kEnglish : Language::kGerman;
 }
 
 TEST(MosesTokenizerTest, SplitsAsTheReferenceDoes) {

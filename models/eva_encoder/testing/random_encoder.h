@@ -42,7 +42,7 @@ class RandomEncoder : public RandomWeights {
     const int64_t size = json.at("hidden_size"), vocab_size = json.at("vocab_size");
     const int64_t padding = json.at("padding_idx"), mlp_size = json.at("intermediate_size");
     Add("embed_tokens.weight", {vocab_size, size}, 0.5f);
-    if (json.at("positions") == "learned") {
+    if (json.at("positions").get<std::string>() == "learned") {
       const int64_t max_tokens = json.at("max_source_positions");
       Add("embed_positions.weight", {max_tokens + padding + 1, size}, 0.5f);
     }
@@ -71,7 +71,8 @@ class RandomEncoder : public RandomWeights {
     AddLinear(prefix + "proj.", size, size);
     for (const char* map : {"adaptive_mu_q.", "adaptive_mu_k."}) {
       AddLinear(prefix + map + "0.", size / heads, size / heads);
-      if (attn.at("adaptive_proj") == "default") AddNorm(prefix + map + "1.", size / heads);
+      if (attn.at("adaptive_proj").get<std::string>() == "default")
+        AddNorm(prefix + map + "1.", size / heads);
     }
     const int64_t keys = attn.at("overlap_window") ? 2 * window : window;
     if (attn.at("use_rpe")) {

@@ -92,7 +92,8 @@ class RandomLm : public RandomWeights {
     }
     for (const char* map : {"adaptive_mu_q.", "adaptive_mu_k."}) {
       AddLinear(prefix + map + "0.", size / heads, size / heads);
-      if (attn.at("adaptive_proj") == "qk") AddNorm(prefix + map + "1.", size / heads);
+      if (attn.at("adaptive_proj").get<std::string>() == "qk")
+        AddNorm(prefix + map + "1.", size / heads);
     }
     if (attn.at("use_t5_rpe")) {
       const int window = attn.at("window_size");
