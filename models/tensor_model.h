@@ -28,7 +28,7 @@ struct TensorModelInfo {
 };
 
 // A loaded model that turns tensors into tensors in one pass and keeps no state. Not thread-safe:
-// one caller at a time, except info() and NumTokens().
+// one caller at a time, except info() and CountTokens().
 class TensorModel {
  public:
   // Of one request: a tensor for each of info().inputs, or info().outputs, in their order. All have
@@ -42,7 +42,10 @@ class TensorModel {
 
   // What a request counts for in a batch's limit of tokens, where inputs differ in length. 0: its
   // rows say enough. Thread-safe.
-  virtual int64_t NumTokens(const Inputs& /*inputs*/) const { return 0; }
+  //
+  // Errors: InvalidArgument for tensors that Run() would refuse. A model whose inputs need a look
+  // before they are known to be good looks here, where a bad request has no company to disturb.
+  virtual absl::StatusOr<int64_t> CountTokens(const Inputs& /*inputs*/) const { return 0; }
 
   // Answers `requests` together; results are in their order. Each fits info().inputs, but where
   // these say -1 the shapes may differ from one request to the next.

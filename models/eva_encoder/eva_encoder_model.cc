@@ -97,9 +97,7 @@ class EvaEncoderModel final : public TensorModel {
   EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network);
 
   const TensorModelInfo& info() const override { return info_; }
-  int64_t NumTokens(const Inputs& inputs) const override {
-    return inputs[kInputIds].shape[0] * inputs[kInputIds].shape[1];
-  }
+  absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override;
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:
@@ -132,6 +130,13 @@ EvaEncoderModel::EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncode
   info_.parameters = {{"min_tokens", absl::StrCat(config().min_tokens())},
                       {"max_tokens", absl::StrCat(config().max_tokens)},
                       {"vocab_size", absl::StrCat(vocab_size)}};
+}
+
+absl::StatusOr<int64_t> EvaEncoderModel::CountTokens(const Inputs& inputs) const {
+  Outputs outputs;
+  Batch batch;
+  if (absl::Status status = Append(inputs, outputs, batch); !status.ok()) return status;
+  return std::ssize(batch.tokens);
 }
 
 absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs* const> requests) {

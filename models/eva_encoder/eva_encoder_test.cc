@@ -38,9 +38,12 @@ class EvaEncoderTest : public ::testing::Test {
     return results.ok() ? std::move(results->front()) : TensorModel::Outputs(3);
   }
 
+  // The same whether it is found before the request waits or when it runs.
   absl::Status ErrorOf(const EncoderRequest& request) {
     const TensorModel::Inputs* requests[] = {request.inputs()};
-    return model_->Run(requests).status();
+    const absl::Status status = model_->Run(requests).status();
+    EXPECT_EQ(model_->CountTokens(*request.inputs()).status(), status);
+    return status;
   }
 
   // That the outputs of a batch are those of its rows one by one, and zeros after them.

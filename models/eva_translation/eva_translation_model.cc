@@ -47,6 +47,18 @@ absl::Status CheckRange(const char* input, size_t row, T value, Limit min, Limit
       absl::StrCat(input, ": row ", row, " is ", value, ", allowed are ", min, " to ", max));
 }
 
+// How many hypotheses a search for up to so many tokens may have.
+int64_t LargestBeam(int max_length) { return kMaxSlots / (max_length + 1); }
+
+int LongestTranslation(const EvaTranslationConfig& config) { return config.decoder.max_tokens - 1; }
+
+// The max_tokens of a row that does not say it.
+int UsualLength(const EvaTranslationConfig& config, size_t num_source_tokens) {
+  const double length =
+      config.search.max_len_a * static_cast<double>(num_source_tokens) + config.search.max_len_b;
+  return static_cast<int>(std::clamp<double>(std::floor(length), 1, LongestTranslation(config)));
+}
+
 class EvaTranslationModel final : public TensorModel {
  public:
   EvaTranslationModel(TensorModelInfo info, EvaTranslationConfig config, TranslationText text,
@@ -54,7 +66,7 @@ class EvaTranslationModel final : public TensorModel {
 
   const TensorModelInfo& info() const override { return info_; }
   // Those of the sources and of the longest translations, once for each hypothesis.
-  int64_t NumTokens(const Inputs& inputs) const override;
+  absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override;
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:
@@ -64,8 +76,7 @@ class EvaTranslationModel final : public TensorModel {
   absl::StatusOr<std::vector<TokenId>> ReadSource(std::string_view text, size_t row) const;
   absl::StatusOr<BeamSearch::Options> ReadSearch(const Inputs& inputs, size_t row,
                                                  size_t num_source_tokens) const;
-  int DefaultLength(size_t num_source_tokens) const;
-  int longest() const { return config_.decoder.max_tokens - 1; }
+  int longest() const { return LongestTranslation(config_); }
 
   TensorModelInfo info_;
   const EvaTranslationConfig config_;
@@ -97,9 +108,9 @@ EvaTranslationModel::EvaTranslationModel(TensorModelInfo info, EvaTranslationCon
                       {"target_lang", config_.text.target_lang}};
 }
 
-int64_t EvaTranslationModel::NumTokens(const Inputs& inputs) const {
+absl::StatusOr<int64_t> EvaTranslationModel::CountTokens(const Inputs& inputs) const {
   const absl::StatusOr<std::vector<TranslationTask>> tasks = MakeTasks(inputs);
-  if (!tasks.ok()) return 0;
+  if (!tasks.ok()) return tasks.status();
   int64_t sum = 0;
   for (const TranslationTask& task : *tasks) {
     sum += std::ssize(task.source) * task.search.beam_size + MaxSlots(task.search);
@@ -197,7 +208,7 @@ absl::StatusOr<BeamSearch::Options> EvaTranslationModel::ReadSearch(
       .beam_size = ElementOr(inputs[kBeamSize], row, usual.beam_size),
       .length_penalty = ElementOr(inputs[kLengthPenalty], row, length_penalty),
       .unk_penalty = static_cast<float>(usual.unk_penalty),
-      .max_length = ElementOr(inputs[kMaxTokens], row, DefaultLength(num_source_tokens)),
+      .max_length = ElementOr(inputs[kMaxTokens], row, UsualLength(config_, num_source_tokens)),
       .min_length = usual.min_len,
       .no_repeat_ngram_size = usual.no_repeat_ngram_size};
   for (const absl::Status& status :
@@ -210,13 +221,19 @@ absl::StatusOr<BeamSearch::Options> EvaTranslationModel::ReadSearch(
   if (MaxSlots(search) <= kMaxSlots) return search;
   return absl::InvalidArgumentError(
       absl::StrCat("beam_size: row ", row, " is ", search.beam_size, ", with max_tokens ",
-                   search.max_length, "; allowed are ", kMaxSlots / (search.max_length + 1)));
+                   search.max_length, "; allowed are ", LargestBeam(search.max_length)));
 }
 
-int EvaTranslationModel::DefaultLength(size_t num_source_tokens) const {
-  const double length =
-      config_.search.max_len_a * static_cast<double>(num_source_tokens) + config_.search.max_len_b;
-  return static_cast<int>(std::clamp<double>(std::floor(length), 1, longest()));
+// That a row which says nothing about its search may have it, however long it is.
+absl::Status CheckUsualSearch(const std::string& file, const EvaTranslationConfig& config) {
+  const BeamSearch::Options search = {
+      .beam_size = config.search.beam_size,
+      .max_length = UsualLength(config, config.encoder.max_tokens)};
+  if (MaxSlots(search) <= kMaxSlots) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(file, ": generation: \"beam_size\" is ", search.beam_size, ", allowed are 1 to ",
+                   LargestBeam(search.max_length), " for translations of up to ",
+                   search.max_length, " tokens, by max_len_a, max_len_b and the positions"));
 }
 
 // A tensor of a layer or of a part that config.json has no place for, though it would change the
@@ -258,7 +275,9 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaTranslationModel(
   const absl::StatusOr<EvaTranslationConfig> config =
       ReadEvaTranslationConfig(directory / "config.json", json, options.dtype);
   if (!config.ok()) return config.status();
-  if (absl::Status status = RequireCpu(options.device); !status.ok()) return status;
+  absl::Status usable = CheckUsualSearch((directory / "config.json").string(), *config);
+  usable.Update(RequireCpu(options.device));
+  if (!usable.ok()) return usable;
   absl::StatusOr<TranslationText> text = TranslationText::Load(directory, *config);
   if (!text.ok()) return text.status();
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);

@@ -65,9 +65,12 @@ class EvaTranslationTest : public ::testing::Test {
     return results.ok() ? ReadTranslations(results->front()) : Translations();
   }
 
+  // The same whether it is found before the request waits or when it runs.
   absl::Status ErrorOf(const TranslationRequest& request) {
     const TensorModel::Inputs* requests[] = {request.inputs()};
-    return model_->Run(requests).status();
+    const absl::Status status = model_->Run(requests).status();
+    EXPECT_EQ(model_->CountTokens(*request.inputs()).status(), status);
+    return status;
   }
 
   const TempDir directory_;
@@ -196,10 +199,11 @@ TEST_F(EvaTranslationTest, WordsThatNobodyKnowsAreUnknown) {
 
 TEST_F(EvaTranslationTest, CountsTheTokensOfItsHypotheses) {
   const TranslationRequest usual({"e4 e5", "e6"});
-  EXPECT_EQ(model_->NumTokens(*usual.inputs()), 4 * (3 + 2) + 4 * (10 + 9));
-  EXPECT_EQ(model_->NumTokens(*TranslationRequest({"e4 e5"}).BeamSize(7).inputs()), 7 * 3 + 7 * 10);
-  // What Run() refuses is not looked at to its end.
-  EXPECT_EQ(model_->NumTokens(*TranslationRequest({"", "\xff"}).BeamSize(-1).inputs()), 0);
+  const auto count = [&](const TranslationRequest& request) {
+    return model_->CountTokens(*request.inputs()).value_or(-1);
+  };
+  EXPECT_EQ(count(usual), 4 * (3 + 2) + 4 * (10 + 9));
+  EXPECT_EQ(count(TranslationRequest({"e4 e5"}).BeamSize(7)), 7 * 3 + 7 * 10);
 }
 
 // One call of the model: nothing ends it before its time.
@@ -207,7 +211,6 @@ TEST_F(EvaTranslationTest, RefusesMoreWorkThanARequestMayBe) {
   TranslationRequest wide(Texts(256, "e4"));
   wide.BeamSize(64).MaxTokens(31);
   EXPECT_THAT(ErrorOf(wide), IsError(kInvalid, "text_input: got 256 rows", "262144"));
-  EXPECT_EQ(model_->NumTokens(*wide.inputs()), 0);
   const TranslationRequest large(Texts(9, std::string(32000, 'a')));
   EXPECT_THAT(ErrorOf(large), IsError(kInvalid, "text_input: got 9 rows of 288036 bytes"));
 }
@@ -221,7 +224,6 @@ TEST_F(EvaTranslationTest, RefusesTextThatIsNone) {
               IsError(kInvalid, "text_input: row 0 has 32769 bytes, allowed are 32768"));
   const TranslationRequest many(Texts(257, "e4"));
   EXPECT_THAT(ErrorOf(many), IsError(kInvalid, "text_input: got 257 rows", "allowed are 256 rows"));
-  EXPECT_EQ(model_->NumTokens(*many.inputs()), 0);
   EXPECT_THAT(ErrorOf(TranslationRequest({RandomText(64, 1)})),
               IsError(kInvalid, "text_input: row 0 has 65 tokens", "allowed are 1 to 64"));
   EXPECT_TRUE(ErrorOf(TranslationRequest({RandomText(63, 1)})).ok());
@@ -289,6 +291,15 @@ TEST_F(LoadEvaTranslationModelTest, NamesATensorThatTheConfigHasNoPlaceFor) {
     tensors.WriteModel(directory_.path());
     EXPECT_THAT(Load(), IsError(kInvalid, "model.safetensors", name, key));
   }
+}
+
+TEST_F(LoadEvaTranslationModelTest, RefusesAUsualSearchThatNoRequestMayHave) {
+  json_["decoder"]["max_target_positions"] = 1024;
+  json_["generation"] = {{"beam_size", 33}, {"max_len_a", 0}, {"max_len_b", 2000}};
+  EXPECT_THAT(Load(), IsError(kInvalid, "config.json: generation: \"beam_size\" is 33",
+                              "1 to 32 for translations of up to 1023 tokens"));
+  json_["generation"]["beam_size"] = 32;
+  EXPECT_TRUE(Load().ok()) << Load();
 }
 
 TEST_F(LoadEvaTranslationModelTest, NamesAFileThatIsMissing) {

@@ -18,7 +18,10 @@ class PackageModel final : public TensorModel {
 
   const TensorModelInfo& info() const override { return info_; }
 
-  int64_t NumTokens(const Inputs& inputs) const override { return NumRaggedTokens(plan_, inputs); }
+  absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override {
+    if (absl::Status status = CheckInputs(plan_, inputs); !status.ok()) return status;
+    return NumRaggedTokens(plan_, inputs);
+  }
 
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override {
     for (const Inputs* inputs : requests) {

@@ -6,13 +6,16 @@
 
 namespace evaserve {
 
-absl::Status BatchQueue::Push(const Item& item) {
+absl::Status BatchQueue::CheckRoom() const {
   if (closed_) return absl::UnavailableError("the server is shutting down");
-  if (num_waiting() >= options_.max_waiting) {
-    return QueueFullError(
-        options_.overload_status,
-        absl::StrCat("too many requests are waiting, the limit is ", options_.max_waiting));
-  }
+  if (num_waiting() < options_.max_waiting) return absl::OkStatus();
+  return QueueFullError(
+      options_.overload_status,
+      absl::StrCat("too many requests are waiting, the limit is ", options_.max_waiting));
+}
+
+absl::Status BatchQueue::Push(const Item& item) {
+  if (absl::Status status = CheckRoom(); !status.ok()) return status;
   const auto after =
       std::upper_bound(waiting_.begin(), waiting_.end(), item.priority,
                        [](int priority, const Item& other) { return priority < other.priority; });

@@ -52,6 +52,8 @@ class BatchQueue {
   explicit BatchQueue(Options options) : options_(std::move(options)) {}
 
   // Errors: QueueFullError() if too many are waiting, Unavailable after Close().
+  absl::Status CheckRoom() const;
+  // Errors: those of CheckRoom().
   absl::Status Push(const Item& item);
 
   // True if it was waiting.

@@ -39,8 +39,12 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
     request.deadline = std::min(request.deadline, now + options_.max_request_time);
   }
   if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
+  // Before the inputs cost a look, and again once they have had it.
+  if (absl::Status status = CheckRoom(); !status.ok()) return status;
+  const absl::StatusOr<int64_t> tokens = model_->CountTokens(request.inputs);
+  if (!tokens.ok()) return tokens.status();
   BatchQueue::Item item{.rows = request.batch,
-                        .tokens = model_->NumTokens(request.inputs),
+                        .tokens = *tokens,
                         .priority = request.priority,
                         .submitted = now,
                         .expires = request.deadline};
@@ -54,6 +58,11 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
   ++num_in_flight_;
   has_news_ = true;
   return item.id;
+}
+
+absl::Status TensorEngine::CheckRoom() const {
+  absl::MutexLock lock(&mutex_);
+  return queue_.CheckRoom();
 }
 
 void TensorEngine::Cancel(uint64_t id) {

@@ -55,11 +55,11 @@ class TensorEngine : public ModelEngine {
   const TensorModelInfo& info() const { return model_->info(); }
   const EngineOptions& options() const { return options_; }
 
-  // Takes a request, whose inputs fit the model; never waits. Returns its id, for Cancel(). On
+  // Takes a request, whose inputs fit info().inputs; never waits. Returns its id, for Cancel(). On
   // error `done` is not called.
   //
   // Errors: ResourceExhausted when too much is waiting; DeadlineExceeded if the deadline has
-  // passed; Unavailable after Drain().
+  // passed; Unavailable after Drain(); InvalidArgument for inputs that the model cannot take.
   absl::StatusOr<uint64_t> Submit(TensorRequest request);
 
   // Ends a request that waits with Cancelled. One that runs is not interrupted.
@@ -83,6 +83,7 @@ class TensorEngine : public ModelEngine {
     bool closed = false;
   };
 
+  absl::Status CheckRoom() const ABSL_LOCKS_EXCLUDED(mutex_);
   void Loop();
   Work Take() ABSL_LOCKS_EXCLUDED(mutex_);
   WaitingList Remove(const std::vector<uint64_t>& ids) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

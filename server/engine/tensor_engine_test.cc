@@ -189,6 +189,38 @@ TEST_F(TensorEngineTest, AModelThatForgetsARequestIsToBlame) {
   EXPECT_TRUE(absl::IsInternal(Take(0).completion.status));
 }
 
+// Looks at each request before it waits, and refuses those that begin with "bad".
+class PickyModel : public FakeTensorModel {
+ public:
+  explicit PickyModel(int* num_looks) : num_looks_(num_looks) {}
+
+  absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override {
+    ++*num_looks_;
+    if (inputs[0].data.starts_with("bad")) return absl::InvalidArgumentError("input: is bad");
+    return 1;
+  }
+
+ private:
+  int* const num_looks_;
+};
+
+TEST_F(TensorEngineTest, WhatTheModelCannotTakeIsRefusedBeforeItWaits) {
+  int num_looks = 0;
+  TensorEngine engine(std::make_unique<PickyModel>(&num_looks), {}, observer_);
+
+  EXPECT_EQ(engine.Submit(MakeRequest("bad")).status(),
+            absl::InvalidArgumentError("input: is bad"));
+  EXPECT_EQ(engine.state().waiting, 0);
+}
+
+TEST_F(TensorEngineTest, ARequestWithoutRoomCostsNoLook) {
+  int num_looks = 0;
+  TensorEngine engine(std::make_unique<PickyModel>(&num_looks), {.max_waiting = 0}, observer_);
+
+  EXPECT_TRUE(absl::IsResourceExhausted(engine.Submit(MakeRequest("a")).status()));
+  EXPECT_EQ(num_looks, 0);
+}
+
 TEST_F(TensorEngineTest, MaxQueueTimeEndsOneThatWaits) {
   Restart({.max_queue_time = milliseconds(5), .max_queue_delay = std::chrono::hours(1)});
 
