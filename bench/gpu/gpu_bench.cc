@@ -2,12 +2,12 @@
 // device's own best matrix product, decoding and storing against its own copy. One JSON object a
 // line. How the answer is checked: kernels/cuda/gpu_step_test.cc; run it first.
 
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
 #include <vector>
 
 #include "bench/gpu/device_timer.h"
+#include "bench/gpu/kernel_bench_main.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/gpu_step.h"
 
@@ -186,17 +186,6 @@ void Run(Bench& bench, bool is_small) {
 }  // namespace evaserve
 
 int main(int argc, char** argv) {
-  int repeats = 20;
-  bool is_small = false;
-  CLI::App app("The device's kernels against the device's own floors");
-  app.add_option("--repeats", repeats, "calls in a run; the fastest of five runs counts")
-      ->check(CLI::PositiveNumber);
-  app.add_flag("--small", is_small, "a few tokens, to see that it runs");
-  CLI11_PARSE(app, argc, argv);
-  const auto gpu = evaserve::Must(evaserve::Gpu::Open(0));
-  std::printf("{\"device\": \"%s\", \"compute_capability\": %d, \"multiprocessors\": %d}\n",
-              gpu->info().name.c_str(), gpu->info().compute_capability,
-              gpu->info().num_multiprocessors);
-  evaserve::Bench bench(*gpu, is_small ? 1 : repeats);
-  evaserve::Run(bench, is_small);
+  return evaserve::KernelBenchMain<evaserve::Bench>(
+      argc, argv, "The device's kernels against the device's own floors", evaserve::Run);
 }
