@@ -2,6 +2,10 @@
 
 namespace evaserve {
 
+absl::Status ToAbslStatus(const grpc::Status& status) {
+  return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
+}
+
 void Cancellation::Cancel() {
   absl::MutexLock lock(&mutex_);
   cancelled_ = true;

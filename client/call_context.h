@@ -4,9 +4,13 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "client/call_options.h"
 
 namespace evaserve {
+
+// The server's code and message.
+absl::Status ToAbslStatus(const grpc::Status& status);
 
 // The gRPC side of CallOptions, for one call. Not thread-safe except TryCancel() of `grpc`.
 class CallContext {

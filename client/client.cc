@@ -19,10 +19,6 @@ using grpc::health::v1::HealthCheckResponse;
 // Between two watches. gRPC waits for a server that is away; this is for one that refuses at once.
 constexpr absl::Duration kWatchPause = absl::Milliseconds(50);
 
-absl::Status ToAbslStatus(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
 // Makes a unary call through `method` of `stub`.
 template <typename Response, typename Stub, typename Request, typename Method>
 absl::StatusOr<Response> Call(Stub& stub, Method method, const Request& request,
@@ -61,63 +57,6 @@ grpc::ChannelArguments MakeChannelArguments() {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   return arguments;
 }
-
-GenerateStream::GenerateStream(std::unique_ptr<CallContext> context,
-                               std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader)
-    : context_(std::move(context)), reader_(std::move(reader)) {}
-
-GenerateStream::GenerateStream(GenerateStream&&) noexcept = default;
-
-GenerateStream::~GenerateStream() {
-  if (reader_ == nullptr) return;
-  Cancel();
-  reader_->Finish();
-}
-
-std::optional<v1::GenerateResponse> GenerateStream::Next() {
-  v1::GenerateResponse response;
-  if (!reader_->Read(&response)) return std::nullopt;
-  return response;
-}
-
-absl::Status GenerateStream::Finish() {
-  const grpc::Status status = reader_->Finish();
-  reader_ = nullptr;
-  return ToAbslStatus(status);
-}
-
-void GenerateStream::Cancel() { context_->grpc.TryCancel(); }
-
-PromptStream::PromptStream(std::unique_ptr<CallContext> context, std::unique_ptr<Stream> stream)
-    : context_(std::move(context)), stream_(std::move(stream)) {}
-
-PromptStream::PromptStream(PromptStream&&) noexcept = default;
-
-PromptStream::~PromptStream() {
-  if (stream_ == nullptr) return;
-  Cancel();
-  stream_->Finish();
-}
-
-bool PromptStream::Send(const v1::GenerateStreamRequest& message) {
-  return stream_->Write(message);
-}
-
-void PromptStream::EndSending() { stream_->WritesDone(); }
-
-std::optional<v1::GenerateStreamResponse> PromptStream::Next() {
-  v1::GenerateStreamResponse response;
-  if (!stream_->Read(&response)) return std::nullopt;
-  return response;
-}
-
-absl::Status PromptStream::Finish() {
-  const grpc::Status status = stream_->Finish();
-  stream_ = nullptr;
-  return ToAbslStatus(status);
-}
-
-void PromptStream::Cancel() { context_->grpc.TryCancel(); }
 
 Client::Client(const std::string& target)
     : Client(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),

@@ -2,10 +2,8 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/support/channel_arguments.h>
-#include <grpcpp/support/sync_stream.h>
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,88 +11,12 @@
 #include "absl/status/statusor.h"
 #include "client/call_options.h"
 #include "client/connection.h"
+#include "client/generate_streams.h"
 #include "evaserve/v1/inference.grpc.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "inference/open_inference.grpc.pb.h"
 
 namespace evaserve {
-
-class CallContext;
-
-// A generation on its way:
-//
-//   GenerateStream stream = client.Generate(request);
-//   while (std::optional<v1::GenerateResponse> response = stream.Next()) Show(response->text());
-//   if (absl::Status status = stream.Finish(); !status.ok()) Complain(status);
-//
-// Not thread-safe, except Cancel(). Outlives neither its CallOptions::cancellation nor a move.
-class GenerateStream {
- public:
-  GenerateStream(std::unique_ptr<CallContext> context,
-                 std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader);
-  // Cancels what has not come yet.
-  ~GenerateStream();
-
-  GenerateStream(GenerateStream&&) noexcept;
-  GenerateStream& operator=(GenerateStream&&) = delete;
-
-  // Waits for the next message; nullopt at the end, whether good or bad.
-  std::optional<v1::GenerateResponse> Next();
-
-  // How the call ended, with the server's message. Call it once, after Next() returned nullopt or
-  // after Cancel().
-  absl::Status Finish();
-
-  // Ends the call with Cancelled, from any thread.
-  void Cancel();
-
- private:
-  std::unique_ptr<CallContext> context_;
-  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;  // null once finished
-};
-
-// Many generations on one stream in both directions, their prompts whole or in pieces
-// (docs/api.md):
-//
-//   PromptStream stream = client.GeneratePrompts();
-//   for (const v1::GenerateStreamRequest& message : messages) stream.Send(message);
-//   stream.EndSending();
-//   while (std::optional<v1::GenerateStreamResponse> response = stream.Next()) Show(*response);
-//   if (absl::Status status = stream.Finish(); !status.ok()) Complain(status);
-//
-// One thread may send while another one reads; Cancel() is for any. Outlives neither its
-// CallOptions::cancellation nor a move.
-class PromptStream {
- public:
-  using Stream = grpc::ClientReaderWriter<v1::GenerateStreamRequest, v1::GenerateStreamResponse>;
-
-  PromptStream(std::unique_ptr<CallContext> context, std::unique_ptr<Stream> stream);
-  // Cancels what has not come yet.
-  ~PromptStream();
-
-  PromptStream(PromptStream&&) noexcept;
-  PromptStream& operator=(PromptStream&&) = delete;
-
-  // False once the call has ended; Finish() tells how.
-  bool Send(const v1::GenerateStreamRequest& message);
-
-  // After the last Send(): the server ends the call when all prompts have ended.
-  void EndSending();
-
-  // Waits for the next message; nullopt at the end, whether good or bad.
-  std::optional<v1::GenerateStreamResponse> Next();
-
-  // How the call ended, with the server's message. Call it once, after Next() returned nullopt or
-  // after Cancel().
-  absl::Status Finish();
-
-  // Ends the call with Cancelled.
-  void Cancel();
-
- private:
-  std::unique_ptr<CallContext> context_;
-  std::unique_ptr<Stream> stream_;  // null once finished
-};
 
 // A connection to an evaserve server. Requests and answers are the messages of
 // proto/evaserve/v1/inference.proto; errors carry the server's status code and message, and
