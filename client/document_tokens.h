@@ -10,8 +10,8 @@ namespace evaserve {
 // bytes begin with the white space before it. Immutable, thread-safe.
 class DocumentTokens {
  public:
-  // `document` must outlive this. Without `are_bytes` white space is ASCII's: a model that splits
-  // at more has other tokens.
+  // `document` must outlive this. White space is Unicode's; bytes that are not UTF-8 belong to
+  // words.
   DocumentTokens(std::string_view document, bool are_bytes);
 
   bool are_bytes() const { return are_bytes_; }

@@ -1,8 +1,12 @@
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <memory>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "client/commands/command.h"
 #include "client/commands/json.h"
 #include "client/translation.h"
@@ -10,29 +14,66 @@
 namespace evaserve {
 namespace {
 
-// Texts of one request: enough to be decoded together.
-constexpr size_t kTextsPerRequest = 32;
+// Of one request: enough to be decoded together, and what the server allows to any beam.
+constexpr int kHypothesesPerRequest = 128;
+constexpr int kUsualBeamSize = 8;  // or less; which one the model has is not known here
+constexpr size_t kBytesPerRequest = 1 << 17;
 
 struct TranslateFlags {
   std::vector<std::string> texts;
   TranslateOptions options;
 };
 
-// The lines of standard input that are not blank.
 absl::StatusOr<std::vector<std::string>> ReadLines() {
   const auto input = ReadInput("-");
   if (!input.ok()) return input.status();
-  std::vector<std::string> lines;
-  for (const absl::string_view line : absl::StrSplit(*input, '\n')) {
-    if (line.find_first_not_of(" \t\r") != absl::string_view::npos) lines.emplace_back(line);
-  }
-  return lines;
+  const absl::string_view text = *input;
+  return absl::StrSplit(absl::StripSuffix(text, "\n"), '\n');
 }
+
+// Those at the beginning that go together, at least one.
+std::span<const std::string> FirstRequest(std::span<const std::string> texts,
+                                          const TranslateOptions& options) {
+  const int beam_size = std::max(options.beam_size.value_or(kUsualBeamSize), 1);
+  const auto max_texts = static_cast<size_t>(std::max(kHypothesesPerRequest / beam_size, 1));
+  size_t count = 0;
+  for (size_t bytes = 0; count < std::min(texts.size(), max_texts); ++count) {
+    bytes += texts[count].size();
+    if (count > 0 && bytes > kBytesPerRequest) break;
+  }
+  return texts.first(count);
+}
+
+bool IsBlank(const std::string& text) { return absl::StripAsciiWhitespace(text).empty(); }
 
 void PrintTranslation(const std::string& text, const Translation& translation, bool as_json) {
   if (!as_json) return PrintBytes(absl::StrCat(translation.text, "\n"));
-  PrintBytes(ToLine(nlohmann::ordered_json{
-      {"text", text}, {"translation", translation.text}, {"score", translation.score}}));
+  nlohmann::ordered_json json = {{"text", text}, {"translation", translation.text}};
+  if (!IsBlank(text)) json["score"] = translation.score;
+  PrintBytes(ToLine(json));
+}
+
+// Of each text; a blank one is its own translation, so that lines stay beside theirs.
+absl::StatusOr<std::vector<Translation>> TranslateTexts(std::span<const std::string> texts,
+                                                        const TranslateOptions& options,
+                                                        const Session& session) {
+  std::vector<std::string> words;
+  std::ranges::remove_copy_if(texts, std::back_inserter(words), IsBlank);
+  absl::StatusOr<std::vector<Translation>> translations = std::vector<Translation>();
+  if (!words.empty()) translations = Translate(session.client, words, options, session.call);
+  if (!translations.ok()) return translations;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    if (IsBlank(texts[i]))
+      translations->insert(translations->begin() + static_cast<std::ptrdiff_t>(i), Translation{});
+  }
+  return translations;
+}
+
+// The server counts the rows of its request.
+absl::Status InTexts(size_t first, size_t last, const absl::Status& status) {
+  if (first == last) return status;
+  return {status.code(), absl::StrCat("in texts ", first, " to ", last,
+                                      ", blank ones not counted: ", status.message())};
 }
 
 ExitCode RunTranslate(const TranslateFlags& flags, const Session& session) {
@@ -46,14 +87,15 @@ ExitCode RunTranslate(const TranslateFlags& flags, const Session& session) {
   }
   TranslateOptions options = flags.options;
   options.model = session.flags.model;
-  for (size_t begin = 0; begin < texts.size(); begin += kTextsPerRequest) {
-    const auto some =
-        std::span(texts).subspan(begin, std::min(kTextsPerRequest, texts.size() - begin));
-    const auto translations = Translate(session.client, some, options, session.call);
-    if (!translations.ok()) return Fail(translations.status());
+  for (size_t begin = 0; begin < texts.size();) {
+    const auto some = FirstRequest(std::span(texts).subspan(begin), options);
+    const auto translations = TranslateTexts(some, options, session);
+    if (!translations.ok())
+      return Fail(InTexts(begin + 1, begin + some.size(), translations.status()));
     for (size_t i = 0; i < some.size(); ++i) {
       PrintTranslation(some[i], (*translations)[i], session.flags.json);
     }
+    begin += some.size();
   }
   return kExitOk;
 }

@@ -106,7 +106,7 @@ TEST_F(TranslationTest, EvaTranslatesWhatItIsGiven) {
   EXPECT_THAT(EvaTranslate({kTexts[0], kTexts[2]}),
               testing::ElementsAre(want[0].text, want[2].text));
   std::string input;
-  for (const std::string& text : kTexts) input += text + "\n\n";
+  for (const std::string& text : kTexts) input += text + "\n";
   const std::vector<std::string> lines = EvaTranslate({"-", "--json"}, input);
   ASSERT_EQ(lines.size(), kTexts.size());
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -117,6 +117,23 @@ TEST_F(TranslationTest, EvaTranslatesWhatItIsGiven) {
   }
   EXPECT_THAT(EvaTranslate({"--max-tokens", "1", "--beam-size", "2", kTexts[2]}),
               testing::ElementsAre(testing::Not(HasSubstr(" "))));
+}
+
+TEST_F(TranslationTest, LinesStayBesideTheirTranslations) {
+  const std::vector<Translation> want = TranslateAll(kTexts);
+  EXPECT_THAT(EvaTranslate({"-"}, absl::StrCat("\n", kTexts[0], "\n \t\n\n", kTexts[2])),
+              testing::ElementsAre("", want[0].text, "", "", want[2].text));
+  EXPECT_THAT(EvaTranslate({"-", "--json"}, " \n"),
+              testing::ElementsAre(R"({"text":" ","translation":""})"));
+  EXPECT_THAT(EvaTranslate({"-"}), testing::ElementsAre(""));
+}
+
+TEST_F(TranslationTest, AnErrorTellsWhichLinesItMeans) {
+  const std::string input = std::string(40, '\n') + "e4\n\xff\n";
+  Program eva(EVA_PROGRAM, {"translate", "--server", server_->target(), "-"}, input);
+  EXPECT_EQ(eva.Wait(), 1);
+  EXPECT_THAT(eva.Error(), HasSubstr("in texts 33 to 42, blank ones not counted: "
+                                     "text_input: row 1 is not UTF-8"));
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
+#include "client/score_document.h"
 #include "models/eva_lm/testing/random_lm.h"
 #include "models/testing/model_runner.h"
 #include "tests/e2e/program.h"
@@ -103,6 +105,21 @@ TEST_F(WordsTest, AScoreIsTheModelsOwn) {
   EXPECT_NEAR(score->log_likelihood(), sum, 1e-3);
   EXPECT_NEAR(score->bits_per_byte(), -sum / std::log(2.0) / (sizeof(kText) - 1), 1e-3);
   EXPECT_EQ(score->usage().prompt_tokens(), 14u);
+}
+
+// Its pieces are cut where the model's words end, at whatever kind of white space.
+TEST_F(WordsTest, ADocumentIsScoredWordByWord) {
+  std::string document;
+  for (const char* space : {" ", "\u00a0", "\r\n", "\u2009\u3000", "\x1c", "\u0085"}) {
+    for (int i = 0; i < 40; ++i) document += absl::StrCat("w", 10 + i, space);
+  }
+  document += "\xff\u200b";  // no white space: a word
+
+  const auto score = ScoreDocument(client(), document, {});
+
+  ASSERT_TRUE(score.ok()) << score.status();
+  EXPECT_GT(score->num_pieces, 1);
+  EXPECT_EQ(score->logprobs.size(), 6 * 40 + 40 + 1u);  // one kind of white space is a token
 }
 
 TEST_F(WordsTest, TokensAreReportedAsWords) {
