@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -54,7 +56,18 @@ class TensorModel {
   //
   // Errors: InvalidArgument for tensors that the model cannot take; ResourceExhausted if memory for
   // the pass is missing; Unavailable if the device is lost, and with it the model.
+  // Cancelled if the question below is answered with false.
   virtual absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) = 0;
+
+  // A question that Run() asks between the steps of a long pass, on its own thread: whether anybody
+  // still waits for the results. Not while a pass runs.
+  void set_is_wanted(std::function<bool()> is_wanted) { is_wanted_ = std::move(is_wanted); }
+
+ protected:
+  const std::function<bool()>& is_wanted() const { return is_wanted_; }
+
+ private:
+  std::function<bool()> is_wanted_ = [] { return true; };
 };
 
 // Of either kind; the pointer is never null.

@@ -73,8 +73,9 @@ struct Config {
   int max_running = 256;
   // Sequences that wait for a place; more are refused with RESOURCE_EXHAUSTED.
   int max_waiting = 1024;
-  // Tokens in the prompts of those that wait.
+  // Tokens of those that wait, and MiB of their tensors.
   int64_t max_waiting_tokens = 16 << 20;
+  int64_t max_waiting_mb = 512;
   // Tokens of one prompt or text, and new tokens of one answer; 0: the model's limits alone.
   int64_t max_prompt_tokens = 0;
   int64_t max_new_tokens = 0;

@@ -142,6 +142,9 @@ void DeclareLimits(CLI::App& app, Config& config, TextValues& text) {
   AddNumber(app, "max-waiting-tokens", config.max_waiting_tokens, kAny,
             "Tokens in the prompts of those that wait. More are refused with "
             "`RESOURCE_EXHAUSTED`");
+  AddNumber(app, "max-waiting-mb", config.max_waiting_mb, {1, 1 << 24},
+            "MiB in the tensors of those that wait for a model of tensors, {limits}. More are "
+            "refused with `RESOURCE_EXHAUSTED`");
   AddNumber(app, "max-prompt-tokens", config.max_prompt_tokens, kAny,
             "Tokens of one prompt or text; longer ones are refused with `INVALID_ARGUMENT`. 0: the "
             "model's limit");

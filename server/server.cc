@@ -33,6 +33,7 @@ ServingSettings SettingsOf(const Config& config) {
   settings.engine.max_running = config.max_running;
   settings.engine.max_waiting = config.max_waiting;
   settings.engine.max_waiting_tokens = config.max_waiting_tokens;
+  settings.engine.max_waiting_bytes = config.max_waiting_mb << 20;
   settings.engine.max_prompt_tokens = config.max_prompt_tokens;
   settings.engine.max_new_tokens = config.max_new_tokens;
   settings.engine.max_queue_time = config.max_queue_time;

@@ -65,7 +65,7 @@ class EvaTranslationModel final : public TensorModel {
                       std::unique_ptr<Translator> translator);
 
   const TensorModelInfo& info() const override { return info_; }
-  // Those of the sources and of the longest translations, once for each hypothesis.
+  // What goes through the layers at a time: those of the sources, then one for each hypothesis.
   absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override;
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
@@ -113,7 +113,7 @@ absl::StatusOr<int64_t> EvaTranslationModel::CountTokens(const Inputs& inputs) c
   if (!tasks.ok()) return tasks.status();
   int64_t sum = 0;
   for (const TranslationTask& task : *tasks) {
-    sum += std::ssize(task.source) * task.search.beam_size + MaxSlots(task.search);
+    sum += std::ssize(task.source) + task.search.beam_size;
   }
   return sum;
 }
@@ -149,7 +149,8 @@ absl::StatusOr<std::vector<Outputs>> EvaTranslationModel::Run(
     if (!some.ok()) return some.status();
     std::ranges::move(*some, std::back_inserter(tasks));
   }
-  const absl::StatusOr<std::vector<BeamSearch::Finished>> translations = translator_->Run(tasks);
+  const absl::StatusOr<std::vector<BeamSearch::Finished>> translations =
+      translator_->Run(tasks, is_wanted());
   if (!translations.ok()) return translations.status();
   std::vector<Outputs> results;
   auto translation = translations->begin();
@@ -219,21 +220,20 @@ absl::StatusOr<BeamSearch::Options> EvaTranslationModel::ReadSearch(
     if (!status.ok()) return status;
   }
   if (MaxSlots(search) <= kMaxSlots) return search;
-  return absl::InvalidArgumentError(
-      absl::StrCat("beam_size: row ", row, " is ", search.beam_size, ", with max_tokens ",
-                   search.max_length, "; allowed are ", LargestBeam(search.max_length)));
+  return absl::InvalidArgumentError(absl::StrCat("beam_size: row ", row, " is ", search.beam_size,
+                                                 ", with max_tokens ", search.max_length,
+                                                 "; allowed are ", LargestBeam(search.max_length)));
 }
 
 // That a row which says nothing about its search may have it, however long it is.
 absl::Status CheckUsualSearch(const std::string& file, const EvaTranslationConfig& config) {
-  const BeamSearch::Options search = {
-      .beam_size = config.search.beam_size,
-      .max_length = UsualLength(config, config.encoder.max_tokens)};
+  const BeamSearch::Options search = {.beam_size = config.search.beam_size,
+                                      .max_length = UsualLength(config, config.encoder.max_tokens)};
   if (MaxSlots(search) <= kMaxSlots) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(file, ": generation: \"beam_size\" is ", search.beam_size, ", allowed are 1 to ",
-                   LargestBeam(search.max_length), " for translations of up to ",
-                   search.max_length, " tokens, by max_len_a, max_len_b and the positions"));
+                   LargestBeam(search.max_length), " for translations of up to ", search.max_length,
+                   " tokens, by max_len_a, max_len_b and the positions"));
 }
 
 // A tensor of a layer or of a part that config.json has no place for, though it would change the

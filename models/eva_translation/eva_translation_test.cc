@@ -197,13 +197,24 @@ TEST_F(EvaTranslationTest, WordsThatNobodyKnowsAreUnknown) {
   EXPECT_EQ(Run(TranslationRequest({"e4\n e5 "})), Run(TranslationRequest({"e4 e5"})));
 }
 
+TEST_F(EvaTranslationTest, EndsWhenNobodyWaitsAnyMore) {
+  int num_questions = 0;
+  model_->set_is_wanted([&] { return ++num_questions < 3; });
+  const TranslationRequest request({RandomText(9, 3)});
+  const TensorModel::Inputs* requests[] = {request.inputs()};
+  EXPECT_TRUE(absl::IsCancelled(model_->Run(requests).status()));
+  EXPECT_EQ(num_questions, 3);
+  model_->set_is_wanted([] { return true; });
+  EXPECT_NE(Run(request).texts[0], "");
+}
+
 TEST_F(EvaTranslationTest, CountsTheTokensOfItsHypotheses) {
   const TranslationRequest usual({"e4 e5", "e6"});
   const auto count = [&](const TranslationRequest& request) {
     return model_->CountTokens(*request.inputs()).value_or(-1);
   };
-  EXPECT_EQ(count(usual), 4 * (3 + 2) + 4 * (10 + 9));
-  EXPECT_EQ(count(TranslationRequest({"e4 e5"}).BeamSize(7)), 7 * 3 + 7 * 10);
+  EXPECT_EQ(count(usual), 3 + 4 + 2 + 4);
+  EXPECT_EQ(count(TranslationRequest({"e4 e5"}).BeamSize(7)), 3 + 7);
 }
 
 // One call of the model: nothing ends it before its time.

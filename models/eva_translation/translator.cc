@@ -59,7 +59,7 @@ Translator::Translator(std::unique_ptr<EvaEncoderNetwork> encoder,
       workers_(workers) {}
 
 absl::StatusOr<std::vector<BeamSearch::Finished>> Translator::Run(
-    std::span<const TranslationTask> tasks) {
+    std::span<const TranslationTask> tasks, const std::function<bool()>& is_wanted) {
   std::vector<BeamSearch::Finished> results;
   while (!tasks.empty()) {
     const std::span<const TranslationTask> pass = NextPass(tasks);
@@ -69,6 +69,7 @@ absl::StatusOr<std::vector<BeamSearch::Finished>> Translator::Run(
     for (const TranslationTask& task : pass) sentences.push_back({BeamSearch(task.search), {{}}});
     const auto is_live = [](const Sentence& sentence) { return !sentence.search.is_done(); };
     while (std::ranges::any_of(sentences, is_live)) {
+      if (!is_wanted()) return absl::CancelledError("nobody waits for the translations");
       if (absl::Status status = Step(sentences); !status.ok()) return status;
     }
     for (const Sentence& sentence : sentences) results.push_back(sentence.search.Best());

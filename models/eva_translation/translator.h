@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -34,8 +35,9 @@ class Translator {
 
   // The best translation of each. The encoder takes every source, the decoder has positions for
   // max_length + 1 tokens, and MaxSlots() is at most kMaxSlots. A result does not depend, to the
-  // bit, on the other tasks.
-  absl::StatusOr<std::vector<BeamSearch::Finished>> Run(std::span<const TranslationTask> tasks);
+  // bit, on the other tasks. Cancelled as soon as `is_wanted`, asked before every token, is false.
+  absl::StatusOr<std::vector<BeamSearch::Finished>> Run(std::span<const TranslationTask> tasks,
+                                                        const std::function<bool()>& is_wanted);
 
  private:
   // One sentence on its way.

@@ -16,11 +16,28 @@ absl::Status BatchQueue::CheckRoom() const {
 
 absl::Status BatchQueue::Push(const Item& item) {
   if (absl::Status status = CheckRoom(); !status.ok()) return status;
+  const struct {
+    const char* what;
+    int64_t waiting, more, limit;
+  } sums[] = {{"tokens", waiting_tokens(), item.tokens, options_.max_waiting_tokens},
+              {"bytes of tensors", Sum(&Item::bytes), item.bytes, options_.max_waiting_bytes}};
+  for (const auto& sum : sums) {
+    if (waiting_.empty() || sum.waiting + sum.more <= sum.limit) continue;
+    return QueueFullError(options_.overload_status,
+                          absl::StrCat(sum.waiting, " ", sum.what, " are waiting, ", sum.more,
+                                       " more would pass the limit of ", sum.limit));
+  }
   const auto after =
       std::upper_bound(waiting_.begin(), waiting_.end(), item.priority,
                        [](int priority, const Item& other) { return priority < other.priority; });
   waiting_.insert(after, item);
   return absl::OkStatus();
+}
+
+int64_t BatchQueue::Sum(int64_t Item::*member) const {
+  int64_t sum = 0;
+  for (const Item& item : waiting_) sum += item.*member;
+  return sum;
 }
 
 bool BatchQueue::Remove(uint64_t id) {
@@ -52,8 +69,7 @@ size_t BatchQueue::NextBatch(int64_t max_rows) const {
 }
 
 int64_t BatchQueue::RowsThatAreEnough() const {
-  int64_t rows = 0;
-  for (const Item& item : waiting_) rows += item.rows;
+  const int64_t rows = Sum(&Item::rows);
   const bool is_full =
       rows >= options_.max_batch_size || NextBatch(options_.max_batch_size) < waiting_.size();
   if (is_full) return options_.max_batch_size;

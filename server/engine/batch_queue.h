@@ -35,8 +35,11 @@ class BatchQueue {
     std::vector<int64_t> preferred_batch_sizes = {};
     // How long a request waits for company. 0: it runs as soon as the model is free.
     std::chrono::microseconds max_queue_delay{0};
-    // Requests that wait; more are refused, so that overload shows at once.
+    // Requests that wait, their tokens and the bytes of their tensors; more are refused, so that
+    // overload shows at once. One request alone may have more tokens and bytes.
     int max_waiting = 1024;
+    int64_t max_waiting_tokens = 16 << 20;
+    int64_t max_waiting_bytes = int64_t{512} << 20;
     OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   };
 
@@ -44,6 +47,7 @@ class BatchQueue {
     uint64_t id = 0;
     int64_t rows = 1;
     int64_t tokens = 0;
+    int64_t bytes = 0;
     int priority = kDefaultPriority;
     TimePoint submitted;
     TimePoint expires = TimePoint::max();  // when it must run at the latest
@@ -51,9 +55,9 @@ class BatchQueue {
 
   explicit BatchQueue(Options options) : options_(std::move(options)) {}
 
-  // Errors: QueueFullError() if too many are waiting, Unavailable after Close().
+  // Errors: QueueFullError() if too many are waiting already, Unavailable after Close().
   absl::Status CheckRoom() const;
-  // Errors: those of CheckRoom().
+  // Errors: those of CheckRoom(), and QueueFullError() if too much would be waiting.
   absl::Status Push(const Item& item);
 
   // True if it was waiting.
@@ -72,8 +76,10 @@ class BatchQueue {
   void Close() { closed_ = true; }
 
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
+  int64_t waiting_tokens() const { return Sum(&Item::tokens); }
 
  private:
+  int64_t Sum(int64_t Item::*member) const;
   // How many at the front make a batch of up to `max_rows`.
   size_t NextBatch(int64_t max_rows) const;
   // The rows of a batch that needs not wait for more, 0 if it has to.

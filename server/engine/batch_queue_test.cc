@@ -120,6 +120,24 @@ TEST(BatchQueueTest, ARemovedOneDoesNotRun) {
   EXPECT_THAT(queue.TakeReady(kStart), IsEmpty());
 }
 
+TEST(BatchQueueTest, RefusesTokensAndBytesThatAreTooMany) {
+  BatchQueue queue({.max_waiting_tokens = 10, .max_waiting_bytes = 100});
+  ASSERT_TRUE(queue.Push({.id = 1, .tokens = 6, .bytes = 60}).ok());
+
+  EXPECT_EQ(queue.Push({.id = 2, .tokens = 5}).message(),
+            "6 tokens are waiting, 5 more would pass the limit of 10");
+  EXPECT_EQ(queue.Push({.id = 3, .bytes = 41}).message(),
+            "60 bytes of tensors are waiting, 41 more would pass the limit of 100");
+  EXPECT_TRUE(queue.Push({.id = 4, .tokens = 4, .bytes = 40}).ok());
+  EXPECT_EQ(queue.waiting_tokens(), 10);
+}
+
+TEST(BatchQueueTest, OneAloneMayHaveMoreThanMayWait) {
+  BatchQueue queue({.max_waiting_tokens = 10, .max_waiting_bytes = 100});
+
+  EXPECT_TRUE(queue.Push({.id = 1, .tokens = 11, .bytes = 101}).ok());
+}
+
 TEST(BatchQueueTest, RefusesWhenFull) {
   BatchQueue queue({.max_waiting = 1});
   ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());

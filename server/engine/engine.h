@@ -24,8 +24,9 @@ struct EngineOptions {
   int max_running = 256;
   // Requests that wait for a place; more are refused, so that overload shows at once.
   int max_waiting = 1024;
-  // Tokens of their prompts.
+  // Their tokens, and the bytes of their tensors.
   int64_t max_waiting_tokens = 16 << 20;
+  int64_t max_waiting_bytes = int64_t{512} << 20;
   // Tokens of one prompt or text, and new tokens of one generation; 0: the model's limits alone.
   int64_t max_prompt_tokens = 0;
   int64_t max_new_tokens = 0;

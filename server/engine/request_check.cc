@@ -99,16 +99,19 @@ absl::Status CheckTokens(const char* field, std::span<const TokenId> tokens, int
   return absl::OkStatus();
 }
 
+absl::Status CheckPriority(int priority) {
+  if (priority >= kMostUrgent && priority <= kLeastUrgent) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("priority is ", priority, ", allowed is ", kMostUrgent, " to ", kLeastUrgent));
+}
+
 absl::Status CheckRequest(const Request& request, const RequestLimits& limits) {
   if (absl::Status status = CheckLength(request, limits); !status.ok()) return status;
   if (absl::Status status = CheckTokens(FieldName(request.task), request.tokens, limits.vocab_size);
       !status.ok()) {
     return status;
   }
-  if (request.priority < kMostUrgent || request.priority > kLeastUrgent) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "priority is ", request.priority, ", allowed is ", kMostUrgent, " to ", kLeastUrgent));
-  }
+  if (absl::Status status = CheckPriority(request.priority); !status.ok()) return status;
   if (request.task == Task::kGenerate) {
     absl::Status status = CheckGenerateOptions(request.generate, limits);
     if (!status.ok()) return status;

@@ -28,6 +28,9 @@ int64_t MaxNewTokens(const Request& request, const RequestLimits& limits);
 // InvalidArgument for a token outside the vocabulary.
 absl::Status CheckTokens(const char* field, std::span<const TokenId> tokens, int vocab_size);
 
+// InvalidArgument for one outside kMostUrgent .. kLeastUrgent.
+absl::Status CheckPriority(int priority);
+
 // InvalidArgument, naming field, value and limit, for an empty or too long text, one that is too
 // short for its task, a token outside the vocabulary, bad options, or a request whose state can
 // never fit into the pool.

@@ -6,8 +6,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/durations.h"
+#include "server/engine/request_check.h"
 
 namespace evaserve {
+
+namespace {
+
+int64_t NumBytes(const TensorModel::Inputs& inputs) {
+  int64_t bytes = 0;
+  for (const InputTensor& input : inputs) bytes += std::ssize(input.data);
+  return bytes;
+}
+
+}  // namespace
 
 TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptions& options,
                            EngineObserver& observer)
@@ -19,8 +30,11 @@ TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptio
               .preferred_batch_sizes = options.preferred_batch_sizes,
               .max_queue_delay = options.max_queue_delay,
               .max_waiting = options.max_waiting,
-              .overload_status = options.overload_status}),
-      thread_([this] { Loop(); }) {
+              .max_waiting_tokens = options.max_waiting_tokens,
+              .max_waiting_bytes = options.max_waiting_bytes,
+              .overload_status = options.overload_status}) {
+  model_->set_is_wanted([this] { return IsWanted(); });
+  thread_ = std::thread([this] { Loop(); });
   pthread_setname_np(thread_.native_handle(), "eva-tensors");
 }
 
@@ -39,12 +53,14 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
     request.deadline = std::min(request.deadline, now + options_.max_request_time);
   }
   if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
+  if (absl::Status status = CheckPriority(request.priority); !status.ok()) return status;
   // Before the inputs cost a look, and again once they have had it.
   if (absl::Status status = CheckRoom(); !status.ok()) return status;
   const absl::StatusOr<int64_t> tokens = model_->CountTokens(request.inputs);
   if (!tokens.ok()) return tokens.status();
   BatchQueue::Item item{.rows = request.batch,
                         .tokens = *tokens,
+                        .bytes = NumBytes(request.inputs),
                         .priority = request.priority,
                         .submitted = now,
                         .expires = request.deadline};
@@ -54,7 +70,7 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
   absl::MutexLock lock(&mutex_);
   item.id = next_id_++;
   if (absl::Status status = queue_.Push(item); !status.ok()) return status;
-  waiting_.emplace(item.id, Waiting{std::move(request), now});
+  waiting_.emplace(item.id, Waiting{item.id, std::move(request), now});
   ++num_in_flight_;
   has_news_ = true;
   return item.id;
@@ -84,7 +100,9 @@ bool TensorEngine::WaitUntilIdle(TimePoint deadline) {
 
 EngineState TensorEngine::state() const {
   absl::MutexLock lock(&mutex_);
-  return {.running = num_in_flight_ - queue_.num_waiting(), .waiting = queue_.num_waiting()};
+  return {.running = num_in_flight_ - queue_.num_waiting(),
+          .waiting = queue_.num_waiting(),
+          .waiting_tokens = queue_.waiting_tokens()};
 }
 
 void TensorEngine::Loop() {
@@ -135,15 +153,8 @@ TensorEngine::WaitingList TensorEngine::Remove(const std::vector<uint64_t>& ids)
 void TensorEngine::RunBatch(WaitingList batch) {
   const TimePoint start = Clock::now();
   StepStats stats{.num_sequences = static_cast<int>(batch.size())};
-  std::vector<const TensorModel::Inputs*> inputs;
-  inputs.reserve(batch.size());
-  for (const Waiting& one : batch) {
-    observer_.OnFirstStep(Between(one.submitted, start));
-    inputs.push_back(&one.request.inputs);
-  }
-  clock_.Start(start);
-  absl::StatusOr<std::vector<TensorModel::Outputs>> results = RunModel(inputs);
-  clock_.Stop();
+  for (const Waiting& one : batch) observer_.OnFirstStep(Between(one.submitted, start));
+  absl::StatusOr<std::vector<TensorModel::Outputs>> results = RunModel(batch);
   stats.duration = Between(start, Clock::now());
   observer_.OnStep(stats);
   if (!results.ok()) return RunOneByOne(std::move(batch), results.status(), start);
@@ -153,8 +164,14 @@ void TensorEngine::RunBatch(WaitingList batch) {
 }
 
 absl::StatusOr<std::vector<TensorModel::Outputs>> TensorEngine::RunModel(
-    const std::vector<const TensorModel::Inputs*>& inputs) {
+    std::span<const Waiting> batch) {
+  std::vector<const TensorModel::Inputs*> inputs;
+  inputs.reserve(batch.size());
+  for (const Waiting& one : batch) inputs.push_back(&one.request.inputs);
+  running_ = batch;
+  clock_.Start(Clock::now());
   absl::StatusOr<std::vector<TensorModel::Outputs>> results = model_->Run(inputs);
+  clock_.Stop();
   if (!results.ok()) return results;
   const size_t num_outputs = info().outputs.size();
   const bool is_complete =
@@ -165,17 +182,35 @@ absl::StatusOr<std::vector<TensorModel::Outputs>> TensorEngine::RunModel(
       absl::StrCat("the model did not give ", num_outputs, " outputs for each request"));
 }
 
+bool TensorEngine::IsWanted() {
+  clock_.Start(Clock::now());  // the pass gets on
+  return std::ranges::any_of(running_,
+                             [this](const Waiting& one) { return WhyUnwanted(one).ok(); });
+}
+
+absl::Status TensorEngine::WhyUnwanted(const Waiting& one) const {
+  if (one.request.deadline <= Clock::now()) {
+    return absl::DeadlineExceededError("the deadline has passed");
+  }
+  absl::MutexLock lock(&mutex_);
+  if (closed_) return absl::UnavailableError("the server is shutting down");
+  if (std::ranges::find(cancelled_, one.id) == cancelled_.end()) return absl::OkStatus();
+  return absl::CancelledError("the request was cancelled");
+}
+
 void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start) {
   if (absl::IsUnavailable(status)) options_.on_model_lost(status);  // nobody is sent here again
-  const bool again = batch.size() > 1 && !absl::IsUnavailable(status);
+  const bool again = batch.size() > 1 && !absl::IsUnavailable(status) && !absl::IsCancelled(status);
   for (Waiting& one : batch) {
     absl::StatusOr<std::vector<TensorModel::Outputs>> result = status;
-    if (again) result = RunModel({&one.request.inputs});
+    if (again) result = RunModel({&one, 1});
     if (result.ok()) {
       End(std::move(one), absl::OkStatus(), std::move(result->front()), start);
-    } else {
-      End(std::move(one), result.status(), {}, start);
+      continue;
     }
+    absl::Status end = absl::IsCancelled(result.status()) ? WhyUnwanted(one) : absl::OkStatus();
+    if (end.ok()) end = result.status();
+    End(std::move(one), std::move(end), {}, start);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -59,10 +60,12 @@ class TensorEngine : public ModelEngine {
   // error `done` is not called.
   //
   // Errors: ResourceExhausted when too much is waiting; DeadlineExceeded if the deadline has
-  // passed; Unavailable after Drain(); InvalidArgument for inputs that the model cannot take.
+  // passed; Unavailable after Drain(); InvalidArgument for a priority out of range and
+  // inputs that the model cannot take.
   absl::StatusOr<uint64_t> Submit(TensorRequest request);
 
-  // Ends a request that waits with Cancelled. One that runs is not interrupted.
+  // Ends a request that waits with Cancelled. A pass that runs is interrupted only when nobody
+  // waits for any of its requests, by a cancellation or a deadline, and the model asks for that.
   void Cancel(uint64_t id);
 
   void Drain() override;
@@ -72,6 +75,7 @@ class TensorEngine : public ModelEngine {
 
  private:
   struct Waiting {
+    uint64_t id;
     TensorRequest request;
     TimePoint submitted;
   };
@@ -91,8 +95,11 @@ class TensorEngine : public ModelEngine {
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
 
   void RunBatch(WaitingList batch);
-  absl::StatusOr<std::vector<TensorModel::Outputs>> RunModel(
-      const std::vector<const TensorModel::Inputs*>& inputs);
+  absl::StatusOr<std::vector<TensorModel::Outputs>> RunModel(std::span<const Waiting> batch);
+  // Whether anybody waits for the pass that runs.
+  bool IsWanted();
+  // Ok if somebody waits for this one.
+  absl::Status WhyUnwanted(const Waiting& one) const ABSL_LOCKS_EXCLUDED(mutex_);
   void RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start);
   void End(Waiting one, absl::Status status, TensorModel::Outputs outputs, TimePoint start);
   void EndExpired(WaitingList list);
@@ -103,7 +110,9 @@ class TensorEngine : public ModelEngine {
   const EngineOptions options_;
   EngineObserver& observer_;
   StepClock clock_;
-  EngineState published_;  // the thread's
+  // The thread's.
+  EngineState published_;
+  std::span<const Waiting> running_;  // what the model has now
 
   mutable absl::Mutex mutex_;
   BatchQueue queue_ ABSL_GUARDED_BY(mutex_);
@@ -114,7 +123,7 @@ class TensorEngine : public ModelEngine {
   bool has_news_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 
-  std::thread thread_;  // last: it uses all of the above
+  std::thread thread_;  // uses all of the above
 };
 
 }  // namespace evaserve

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <string>
+#include <thread>
 
 #include "tests/fakes/fake_tensor_model.h"
 #include "tests/fakes/recording_observer.h"
@@ -219,6 +221,74 @@ TEST_F(TensorEngineTest, ARequestWithoutRoomCostsNoLook) {
 
   EXPECT_TRUE(absl::IsResourceExhausted(engine.Submit(MakeRequest("a")).status()));
   EXPECT_EQ(num_looks, 0);
+}
+
+TEST_F(TensorEngineTest, RefusesAPriorityOutOfRange) {
+  TensorRequest request = MakeRequest("a");
+  request.priority = kLeastUrgent + 1;
+
+  EXPECT_EQ(engine_->Submit(std::move(request)).status(),
+            absl::InvalidArgumentError("priority is 16, allowed is 1 to 15"));
+}
+
+// Goes on until nobody wants its results, in steps of a millisecond.
+class EndlessModel : public FakeTensorModel {
+ public:
+  absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override {
+    num_requests = static_cast<int>(requests.size());
+    while (is_wanted()()) std::this_thread::sleep_for(milliseconds(1));
+    return absl::CancelledError("nobody waits");
+  }
+
+  static inline std::atomic<int> num_requests = 0;
+};
+
+class EndlessTest : public TensorEngineTest {
+ protected:
+  // Both in one pass.
+  void SubmitTwo(TimePoint first_deadline, TimePoint second_deadline) {
+    EndlessModel::num_requests = 0;
+    endless_ = std::make_unique<TensorEngine>(
+        std::make_unique<EndlessModel>(),
+        EngineOptions{.max_batch_size = 2, .max_queue_delay = std::chrono::hours(1)}, observer_);
+    for (const TimePoint deadline : {first_deadline, second_deadline}) {
+      TensorRequest request = MakeRequest("a");
+      request.deadline = deadline;
+      ids_.push_back(endless_->Submit(std::move(request)).value());
+    }
+    while (EndlessModel::num_requests < 2) std::this_thread::yield();
+  }
+
+  std::unique_ptr<TensorEngine> endless_;
+  std::vector<uint64_t> ids_;
+};
+
+TEST_F(EndlessTest, APassEndsWhenNobodyWaitsForIt) {
+  SubmitTwo(TimePoint::max(), Clock::now() + milliseconds(200));
+
+  endless_->Cancel(ids_[0]);
+
+  EXPECT_EQ(Take(0).completion.status, absl::CancelledError("the request was cancelled"));
+  EXPECT_EQ(Take(1).completion.status, absl::DeadlineExceededError("the deadline has passed"));
+}
+
+TEST_F(EndlessTest, APassGoesOnWhileOneWaitsForIt) {
+  SubmitTwo(TimePoint::max(), TimePoint::max());
+
+  endless_->Cancel(ids_[0]);
+
+  EXPECT_EQ(results_[0].wait_for(milliseconds(600)), std::future_status::timeout);
+  EXPECT_LT(*endless_->step_age(), milliseconds(500));  // it is not stuck
+  endless_->Cancel(ids_[1]);
+  EXPECT_TRUE(absl::IsCancelled(Take(1).completion.status));
+}
+
+TEST_F(EndlessTest, APassEndsWithTheEngine) {
+  SubmitTwo(TimePoint::max(), TimePoint::max());
+
+  endless_.reset();
+
+  EXPECT_TRUE(absl::IsUnavailable(Take(0).completion.status));
 }
 
 TEST_F(TensorEngineTest, MaxQueueTimeEndsOneThatWaits) {

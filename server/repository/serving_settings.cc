@@ -66,6 +66,10 @@ void ReadRagged(const char* name, JsonFields& fields, ServingSettings& to) {
   }
 }
 
+int64_t ReadMegabytes(const char* name, JsonFields& fields, int64_t bytes) {
+  return fields.Integer(name, bytes >> 20, 1, int64_t{1} << 24) << 20;
+}
+
 constexpr Key kKeys[] = {
     {"device", ReadDevice},
     {"dtype", ReadDType},
@@ -75,8 +79,7 @@ constexpr Key kKeys[] = {
      }},
     {"state_memory_mb",
      [](const char* name, JsonFields& fields, ServingSettings& to) {
-       to.load.state_bytes = fields.Integer(name, to.load.state_bytes >> 20, 1, int64_t{1} << 24)
-                             << 20;
+       to.load.state_bytes = ReadMegabytes(name, fields, to.load.state_bytes);
      }},
     {"warmup_tokens",
      [](const char* name, JsonFields& fields, ServingSettings& to) {
@@ -101,6 +104,10 @@ constexpr Key kKeys[] = {
     {"max_running", ReadCount<&EngineOptions::max_running>},
     {"max_waiting", ReadCount<&EngineOptions::max_waiting>},
     {"max_waiting_tokens", ReadTokens<&EngineOptions::max_waiting_tokens>},
+    {"max_waiting_mb",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       to.engine.max_waiting_bytes = ReadMegabytes(name, fields, to.engine.max_waiting_bytes);
+     }},
     {"max_prompt_tokens", ReadTokens<&EngineOptions::max_prompt_tokens>},
     {"max_new_tokens", ReadTokens<&EngineOptions::max_new_tokens>},
     {"max_queue_seconds", ReadSeconds<&EngineOptions::max_queue_time>},

@@ -31,12 +31,6 @@ absl::Status DoesNotClassify(const std::string& model) {
   return absl::UnimplementedError(absl::StrCat("model \"", model, "\" does not classify images"));
 }
 
-absl::StatusOr<int> PriorityOf(const v1::ClassifyRequest& request) {
-  if (request.priority() == 0) return kDefaultPriority;
-  if (request.priority() <= kLeastUrgent) return static_cast<int>(request.priority());
-  return Refuse("priority: got ", request.priority(), ", allowed are 0 .. ", kLeastUrgent);
-}
-
 }  // namespace
 
 absl::StatusOr<TensorCall::Work> PrepareClassify(const ReadyModel& model,
@@ -52,15 +46,12 @@ absl::StatusOr<TensorCall::Work> PrepareClassify(const ReadyModel& model,
   if (request.image().empty()) {
     return Refuse("image: got 0 bytes, allowed is a JPEG or PNG file");
   }
-  const absl::StatusOr<int> priority = PriorityOf(request);
-  if (!priority.ok()) return priority.status();
-
   const auto raw = std::make_shared<std::string>();
   AppendRawBytes(request.image(), *raw);
   TensorCall::Work work{.engine = model.tensors};
   work.request.inputs.resize(info.inputs.size());
   work.request.inputs[input] = {.shape = {1}, .data = *raw};
-  work.request.priority = *priority;
+  work.request.priority = PriorityOf(request.priority());
   const int64_t top_k = request.top_k() == 0 ? kDefaultTopK : request.top_k();
   work.answer = [raw, &spec = info.outputs[output], output, top_k, &response](
                     const Completion& completion, const TensorModel::Outputs& outputs) {

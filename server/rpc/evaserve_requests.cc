@@ -110,13 +110,6 @@ absl::Status ReadLogprobs(const v1::GenerateRequest& request, SamplingParams& sa
   return absl::OkStatus();
 }
 
-// One that is out of range stays so, for the engine to refuse.
-template <typename WireRequest>
-int PriorityOf(const WireRequest& request) {
-  if (request.priority() == 0) return kDefaultPriority;
-  return static_cast<int>(std::min<uint32_t>(request.priority(), kLeastUrgent + 1));
-}
-
 void FillLogprob(const TokenLogprob& from, const Tokenizer& tokenizer, v1::TokenLogprob& to) {
   to.set_token(static_cast<uint32_t>(from.token));
   to.set_bytes(std::string(tokenizer.Decode(from.token)));
@@ -150,13 +143,18 @@ v1::FinishReason ToWire(FinishReason reason) {
 
 }  // namespace
 
+int PriorityOf(uint32_t priority) {
+  if (priority == 0) return kDefaultPriority;
+  return static_cast<int>(std::min<uint32_t>(priority, kLeastUrgent + 1));
+}
+
 absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const ModelInfo& info,
                                     const Tokenizer& tokenizer, uint64_t bytes_to_come) {
   const auto tokens_to_come =
       CheckedInteger("bytes_to_come", bytes_to_come, std::numeric_limits<int32_t>::max());
   if (!tokens_to_come.ok()) return tokens_to_come.status();
   Request result;
-  result.priority = PriorityOf(request);
+  result.priority = PriorityOf(request.priority());
   result.tokens_to_come = *tokens_to_come;  // a byte each
   GenerateOptions& options = result.generate;
   options.sampling = info.default_sampling;
@@ -179,7 +177,7 @@ absl::StatusOr<Request> MakeRequest(const v1::ScoreRequest& request, const Token
   if (!tokens.ok()) return tokens.status();
   Request result;
   result.task = Task::kScore;
-  result.priority = PriorityOf(request);
+  result.priority = PriorityOf(request.priority());
   result.tokens = *std::move(tokens);
   return result;
 }
@@ -189,7 +187,7 @@ absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Token
   if (!tokens.ok()) return tokens.status();
   Request result;
   result.task = Task::kEmbed;
-  result.priority = PriorityOf(request);
+  result.priority = PriorityOf(request.priority());
   result.tokens = *std::move(tokens);
   result.normalize = !request.unnormalized();
   return result;

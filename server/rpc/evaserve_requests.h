@@ -19,6 +19,10 @@ absl::StatusOr<Request> MakeRequest(const v1::GenerateRequest& request, const Mo
 absl::StatusOr<Request> MakeRequest(const v1::ScoreRequest& request, const Tokenizer& tokenizer);
 absl::StatusOr<Request> MakeRequest(const v1::EmbedRequest& request, const Tokenizer& tokenizer);
 
+// What `priority` of a request is to the engine: 0 the default, what is out of range stays so, for
+// the engine to refuse.
+int PriorityOf(uint32_t priority);
+
 // The tokens of a prompt's next piece, for a tokenizer whose tokens are bytes.
 std::vector<TokenId> EncodePiece(std::string_view bytes, const Tokenizer& tokenizer);
 

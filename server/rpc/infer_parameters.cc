@@ -1,5 +1,6 @@
 #include "server/rpc/infer_parameters.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -232,6 +233,11 @@ absl::Status Read(const Parameters& parameters, std::span<const Reader> readers,
 }
 
 }  // namespace
+
+TimePoint EarlierDeadline(TimePoint deadline, const InferParameters& parameters) {
+  if (!parameters.timeout) return deadline;
+  return std::min(deadline, Clock::now() + *parameters.timeout);
+}
 
 absl::StatusOr<InferParameters> ParseInferParameters(const Parameters& parameters,
                                                      const SamplingParams& defaults) {

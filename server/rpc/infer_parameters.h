@@ -22,6 +22,9 @@ struct InferParameters {
   bool empty_final_response = false;  // on a stream
 };
 
+// When a request whose call ends at `deadline` has to end, if it has just come.
+TimePoint EarlierDeadline(TimePoint deadline, const InferParameters& parameters);
+
 // `defaults` holds for what is absent. A whole number may come as int64, uint64 or a double without
 // fraction, a real number as any of these or in a string. InvalidArgument, naming the parameter,
 // what came and what is allowed, for an unknown name, a wrong type or a value out of range.

@@ -139,7 +139,7 @@ absl::StatusOr<InferPlan> PlanInfer(const ModelInferRequest& request, const Mode
   const auto texts = DecodeTextInput(request);
   if (!texts.ok()) return texts.status();
 
-  if (parameters->timeout) deadline = std::min(deadline, Clock::now() + *parameters->timeout);
+  deadline = EarlierDeadline(deadline, *parameters);
   plan.empty_final_response = parameters->empty_final_response;
   for (const std::string_view text : *texts) {
     plan.text_bytes.push_back(static_cast<int64_t>(text.size()));

@@ -182,10 +182,7 @@ absl::StatusOr<TensorPlan> PlanTensors(const ModelInferRequest& request,
   const absl::StatusOr<InferParameters> parameters = ParseTensorParameters(request.parameters());
   if (!parameters.ok()) return parameters.status();
   plan.priority = parameters->priority;
-  plan.deadline = deadline;
-  if (parameters->timeout) {
-    plan.deadline = std::min(deadline, Clock::now() + *parameters->timeout);
-  }
+  plan.deadline = EarlierDeadline(deadline, *parameters);
   return plan;
 }
 
