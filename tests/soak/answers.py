@@ -32,10 +32,18 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Image:
+    file: bytes
+    best: int  # class
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Answers:
     generations: tuple[Generation, ...]
     slow: tuple[Generation, ...]  # LONGEST_SLOW tokens
     texts: tuple[Text, ...]
+    images: tuple[Image, ...]
 
     def greedy(self, model: str) -> list[Generation]:
         return [g for g in self.generations if g.model == model and g.seed is None]
@@ -89,8 +97,17 @@ class Oracle:
         embed = self.stub.Embed(self.pb.EmbedRequest(model=model, text=text))
         return Text(model, text, score.log_likelihood, tuple(embed.embedding))
 
+    def image(self, model: str, file: bytes) -> Image:
+        (best,) = self.stub.Classify(
+            self.pb.ClassifyRequest(model=model, image=file, top_k=1)
+        ).classes
+        return Image(file, best.index, best.probability)
 
-def learn(oracle: Oracle, models: list[str], slow_model: str, rng: random.Random) -> Answers:
+
+def learn(
+    oracle: Oracle, models: list[str], slow_model: str, files: list[bytes], rng: random.Random
+) -> Answers:
+    """`files` are images."""
     generations, texts = [], []
     for model in models:
         for prompt in make_prompts(model, rng):
@@ -98,4 +115,5 @@ def learn(oracle: Oracle, models: list[str], slow_model: str, rng: random.Random
                 generations.append(oracle.generation(model, prompt, seed))
             texts.append(oracle.text(model, prompt))
     slow = oracle.generation(slow_model, rng.randbytes(20), None, LONGEST_SLOW)
-    return Answers(tuple(generations), (slow,), tuple(texts))
+    images = tuple(oracle.image("digits", file) for file in files)
+    return Answers(tuple(generations), (slow,), tuple(texts), images)

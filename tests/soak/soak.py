@@ -25,21 +25,27 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 
 HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "python_helpers"))
+sys.path.append(str(ROOT / "tools" / "convert"))
 
 import background
 import generate_traffic
 import grpc
 import infer_traffic
 import other_traffic
+import prompts_traffic
+import safetensors_file
 import stream_traffic
+import tensor_traffic
 from answers import Answers, Oracle, learn
 from caller import Caller, Wrong
 from evaserve_program import Evaserve
 from evaserve_stubs import load_stubs, make_stubs
 from ledger import Ledger
 
-DEMO_MODEL = HERE.parents[1] / "demo" / "model"
+DEMO_MODEL, DIGITS = ROOT / "demo" / "model", ROOT / "demo" / "digits"
+NUM_IMAGES = 24
 CALLERS = 8
 HUNG_S = 60.0  # nothing takes nearly as long
 QUIET_S = 20.0  # until what was cancelled is gone and connections are closed
@@ -72,6 +78,13 @@ KINDS: dict[Kind, float] = {
     infer_traffic.infer_with_timeout: 2,
     stream_traffic.stream: 3,
     stream_traffic.stream_and_cancel: 3,
+    prompts_traffic.prompts: 3,
+    prompts_traffic.prompts_and_cancel: 3,
+    tensor_traffic.classify: 3,
+    tensor_traffic.classify_and_cancel: 2,
+    tensor_traffic.classify_no_image: 1,
+    tensor_traffic.infer_images: 2,
+    tensor_traffic.infer_identity: 3,
     other_traffic.bad_generate: 2,
     other_traffic.bad_infer: 2,
     other_traffic.no_request_at_all: 1,
@@ -81,11 +94,20 @@ KINDS: dict[Kind, float] = {
 
 
 def write_repository(folder: pathlib.Path, write_random_model: str) -> None:
-    """Two models of different sizes, and "coming", the smaller one again."""
+    """Two models of different sizes, "coming", the smaller one again, and two of tensors."""
     for name in ("tiny", "coming"):
         (folder / name).mkdir(parents=True)
         subprocess.run([write_random_model, folder / name], check=True)
     shutil.copytree(DEMO_MODEL, folder / "demo")
+    shutil.copytree(DIGITS, folder / "digits", ignore=shutil.ignore_patterns("heldout.*"))
+    (folder / "identity").mkdir()
+    (folder / "identity" / "config.json").write_text('{"model_type": "identity"}')
+
+
+def held_out_images() -> list[bytes]:
+    tensors = safetensors_file.read(DIGITS / "heldout.safetensors")
+    offsets, png = tensors["png_offset"], tensors["png"].tobytes()
+    return [png[offsets[i] : offsets[i + 1]] for i in range(NUM_IMAGES)]
 
 
 def start_server(program: str, repository: pathlib.Path) -> Evaserve:
@@ -105,7 +127,8 @@ def learn_answers(
     try:
         with grpc.insecure_channel(server.target) as channel:
             oracle = Oracle(stubs, channel)
-            return learn(oracle, ["tiny", "demo"], "demo", random.Random(seed))
+            rng = random.Random(seed)
+            return learn(oracle, ["tiny", "demo"], "demo", held_out_images(), rng)
     finally:
         server.terminate()
 
