@@ -65,6 +65,14 @@ grpc::Status CallEmbed(FakeModelServer& server, grpc::ClientContext& context) {
   return server.evaserve().Embed(&context, request, &response);
 }
 
+grpc::Status CallClassify(FakeModelServer& server, grpc::ClientContext& context) {
+  v1::ClassifyRequest request;
+  request.set_model("images");
+  request.set_image(kPrompt);
+  v1::ClassifyResponse response;
+  return server.evaserve().Classify(&context, request, &response);
+}
+
 inference::ModelInferRequest TextRequest() {
   inference::ModelInferRequest request = InferRequest({kPrompt});
   (*request.mutable_parameters())["max_tokens"].set_int64_param(kNewTokens);
@@ -114,6 +122,7 @@ const Rpc kRpcs[] = {
     {"GenerateStream", "GenerateStream", "fake", true, CallGenerateStream},
     {"Score", "Score", "fake", false, CallScore},
     {"Embed", "Embed", "fake", false, CallEmbed},
+    {"Classify", "Classify", "images", false, CallClassify},
     {"Infer", "ModelInfer", "fake", true,
      [](FakeModelServer& server, grpc::ClientContext& context) {
        return Infer(server, context, TextRequest());
@@ -133,7 +142,8 @@ const Rpc kRpcs[] = {
 };
 
 enum class Phase { kWaiting, kPrefill, kDecoding };
-enum class Ending { kCancel, kDeadline, kError, kShutdown };
+// After kShutdown calls have time to end, after kShutdownNow they have none.
+enum class Ending { kCancel, kDeadline, kError, kShutdown, kShutdownNow };
 
 struct Case {
   Rpc rpc;
@@ -146,8 +156,8 @@ std::vector<Case> Cases() {
   for (const Rpc& rpc : kRpcs) {
     for (Phase phase : {Phase::kWaiting, Phase::kPrefill, Phase::kDecoding}) {
       if (phase == Phase::kDecoding && !rpc.decodes) continue;
-      for (Ending ending :
-           {Ending::kCancel, Ending::kDeadline, Ending::kError, Ending::kShutdown}) {
+      for (Ending ending : {Ending::kCancel, Ending::kDeadline, Ending::kError, Ending::kShutdown,
+                            Ending::kShutdownNow}) {
         cases.push_back({rpc, phase, ending});
       }
     }
@@ -157,7 +167,7 @@ std::vector<Case> Cases() {
 
 std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
   const char* const phases[] = {"Waiting", "Prefill", "Decoding"};
-  const char* const endings[] = {"Cancel", "Deadline", "Error", "Shutdown"};
+  const char* const endings[] = {"Cancel", "Deadline", "Error", "Shutdown", "ShutdownNow"};
   return absl::StrCat(info.param.rpc.name, phases[static_cast<int>(info.param.phase)],
                       endings[static_cast<int>(info.param.ending)]);
 }
@@ -166,28 +176,30 @@ class EndingTest : public ::testing::TestWithParam<Case> {
  protected:
   static FakeModelServer::Options Options() {
     FakeModelServer::Options options;
-    options.serves_tensors = true;
+    options.serves_tensors = options.serves_images = true;
     options.config.max_running = 1;
+    if (GetParam().ending == Ending::kShutdownNow) {
+      options.config.drain_timeout = std::chrono::seconds(0);
+    }
     return options;
   }
-
-  bool takes_tensors() const { return std::string(GetParam().rpc.model) == "tensors"; }
 
   // From here on no step of the model ends until Release().
   void Hold() {
     server_.control().Hold();
     server_.tensor_control().Hold();
+    server_.image_control().Hold();
   }
   void Release() {
     server_.control().Release();
     server_.tensor_control().Release();
+    server_.image_control().Release();
   }
   void WaitUntilHeld() {
-    if (takes_tensors()) {
-      server_.tensor_control().WaitUntilHeld();
-    } else {
-      server_.control().WaitUntilHeld();
-    }
+    const std::string model = GetParam().rpc.model;
+    if (model == "fake") server_.control().WaitUntilHeld();
+    if (model == "tensors") server_.tensor_control().WaitUntilHeld();
+    if (model == "images") server_.image_control().WaitUntilHeld();
   }
 
   std::future<grpc::Status> Start(grpc::ClientContext& context, Call call) {
@@ -267,8 +279,12 @@ TEST_P(EndingTest, GivesTheStatusAndLeavesNothingBehind) {
     case Ending::kError:
       server_.control().FailIf([](auto) { return absl::InternalError("broken kernel"); });
       server_.tensor_control().FailIf([](auto) { return absl::InternalError("broken kernel"); });
+      server_.image_control().FailIf([](auto) { return absl::InternalError("broken kernel"); });
       expected = StatusCode::INTERNAL;
       break;
+    case Ending::kShutdownNow:
+      expected = StatusCode::UNAVAILABLE;
+      [[fallthrough]];
     case Ending::kShutdown:
       shutdown = std::thread([this] { server_.server().Shutdown(); });
       break;
@@ -277,6 +293,7 @@ TEST_P(EndingTest, GivesTheStatusAndLeavesNothingBehind) {
     tested_.wait();
     LetServerHear();
   }
+  if (expected == StatusCode::UNAVAILABLE) tested_.wait();  // it waits for no step of the model
   Release();
 
   const grpc::Status status = tested_.get();

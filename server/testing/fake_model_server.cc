@@ -22,8 +22,11 @@ FakeModelServer::FakeModelServer(Options options) {
   control_ = model->control();
   auto tensors = std::make_unique<FakeTensorModel>();
   tensor_control_ = tensors->control();
+  auto images = std::make_unique<FakeImageModel>();
+  image_control_ = images->control();
   options.config.models = {{"fake", "/nowhere"}};
   if (options.serves_tensors) options.config.models.push_back({"tensors", "/nowhere/tensors"});
+  if (options.serves_images) options.config.models.push_back({"images", "/nowhere/images"});
   options.config.warmup_tokens = 0;  // tests count the steps
   options.config.address = "127.0.0.1:0";
   options.config.metrics_address = "127.0.0.1:0";
@@ -31,6 +34,7 @@ FakeModelServer::FakeModelServer(Options options) {
       options.config,
       [&](const std::filesystem::path& directory, auto&&...) -> absl::StatusOr<AnyModel> {
         if (directory.filename() == "tensors") return std::move(tensors);
+        if (directory.filename() == "images") return std::move(images);
         return std::move(model);
       },
       options.on_failure);

@@ -24,6 +24,7 @@ class FakeModelServer {
     Config config{};
     std::function<void()> on_failure = [] {};
     bool serves_tensors = false;  // also a FakeTensorModel named "tensors"
+    bool serves_images = false;   // also a FakeImageModel named "images"
   };
 
   FakeModelServer() : FakeModelServer(Options()) {}
@@ -32,6 +33,7 @@ class FakeModelServer {
   Server& server() { return *server_; }
   FakeModelControl& control() { return *control_; }
   FakeTensorControl& tensor_control() { return *tensor_control_; }
+  FakeTensorControl& image_control() { return *image_control_; }
 
   // A connection of its own.
   std::shared_ptr<grpc::Channel> Connect() const;
@@ -51,7 +53,7 @@ class FakeModelServer {
 
  private:
   std::shared_ptr<FakeModelControl> control_;
-  std::shared_ptr<FakeTensorControl> tensor_control_;
+  std::shared_ptr<FakeTensorControl> tensor_control_, image_control_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<v1::Inference::Stub> evaserve_;
   std::unique_ptr<inference::GRPCInferenceService::Stub> open_inference_;

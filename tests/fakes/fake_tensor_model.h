@@ -47,6 +47,7 @@ class FakeTensorControl {
   }
 
  private:
+  friend class FakeImageModel;
   friend class FakeTensorModel;
 
   absl::Status Pass(std::span<const TensorModel::Inputs* const> requests) {
@@ -68,6 +69,33 @@ class FakeTensorControl {
   bool waits_ ABSL_GUARDED_BY(mutex_) = false;
   FailureRule failure_rule_ ABSL_GUARDED_BY(mutex_);
   std::vector<int> passes_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Finds two classes in every image, which may be any bytes.
+class FakeImageModel : public TensorModel {
+ public:
+  FakeImageModel() {
+    info_.architecture = "fake_images";
+    info_.inputs = {{"image", TensorType::kBytes, {-1}}};
+    info_.outputs = {{"logits", TensorType::kFp32, {-1, 2}}};
+  }
+
+  const std::shared_ptr<FakeTensorControl>& control() const { return control_; }
+  const TensorModelInfo& info() const override { return info_; }
+
+  absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override {
+    if (absl::Status status = control_->Pass(requests); !status.ok()) return status;
+    std::vector<Outputs> results;
+    for (const Inputs* inputs : requests) {
+      const int64_t batch = inputs->front().shape[0];
+      results.push_back({{{batch, 2}, std::string(batch * 2 * sizeof(float), '\0')}});
+    }
+    return results;
+  }
+
+ private:
+  const std::shared_ptr<FakeTensorControl> control_ = std::make_shared<FakeTensorControl>();
+  TensorModelInfo info_;
 };
 
 // Gives back its only input, UINT8 [-1, -1], twice: as "same" and as "again".
