@@ -20,8 +20,8 @@ import from_fairseq
 import from_timm
 import safetensors_file
 from conversion import Conversion, Failure, Line
-from from_fairseq import PADDING_FACTOR, dictionary_size
 from restricted_pickle import Refused
+from training_files import NEED_DICTIONARY, dictionary
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -48,17 +48,6 @@ def convert(data: Any, averaged: bool, settings: dict[str, Any]) -> Conversion:
     names = sorted(data)[:8] if isinstance(data, dict) else type(data).__name__
     wanted = "averaged weights of " if averaged else ""
     raise Failure(f"no {wanted}EVA-ViT, EVA-PVTv2 or EVA model of fairseq in it; it holds {names}")
-
-
-def dictionary(path: pathlib.Path, vocabulary: int) -> bytes:
-    """The contents of fairseq's dict.txt, which must have a word for each embedding."""
-    text = path.read_bytes()
-    size = dictionary_size(text)
-    if not vocabulary - PADDING_FACTOR < size <= vocabulary:
-        raise Failure(
-            f"{path} has {size} words, special tokens included; the model has {vocabulary}"
-        )
-    return text
 
 
 def write(conversion: Conversion, words: bytes | None, out: pathlib.Path) -> None:
@@ -111,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"convert.py: {args.checkpoint}: {line}", file=sys.stderr)
         return 2
     write(conversion, words, args.out)
-    if conversion.config["model_type"] in from_fairseq.NEED_DICTIONARY and not args.dict:
+    if conversion.config["model_type"] in NEED_DICTIONARY and not args.dict:
         print(f"{args.out} lacks dict.txt, without which it is not served: --dict writes it")
     return 0
 

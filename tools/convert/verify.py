@@ -29,6 +29,7 @@ import from_fairseq
 import from_timm
 import safetensors_file
 from conversion import Failure, State
+from fairseq_common import Arguments
 from restricted_pickle import Refused
 
 IMAGES = 2
@@ -154,7 +155,7 @@ def verify_language_model(package: Any, data: dict, state: State, directory: pat
         config = config["encoder"]
         written = {n.removeprefix("encoder."): t for n, t in written.items()}
     side, inner = ("decoder", "self_attn.") if is_causal else ("encoder", "self_attn.attn.")
-    args = from_fairseq.Arguments(data)
+    args = Arguments(data)
     told = args.get(f"attn_args_{side}", {})
     heads = args.get(f"{side}_attention_heads", config["num_attention_heads"])
     dim = config["hidden_size"]

@@ -1,0 +1,246 @@
+"""fairseq's encoders with EVA, of a translation model or a masked language model, and all of a
+translation model, whose decoder has ordinary attention."""
+
+from typing import Any
+
+import numpy
+
+from conversion import (
+    UNKNOWN,
+    Conversion,
+    Drop,
+    Rename,
+    Shapes,
+    State,
+    agree,
+    convert,
+    count,
+    eva_attention,
+    eva_attention_config,
+    layer_norm,
+    linear,
+    override,
+    require,
+    shape_of,
+    tied_to,
+)
+from fairseq_common import (
+    BUFFERS,
+    DEFAULT_MAX_POSITIONS,
+    OLD_NORMS,
+    PADDING,
+    SINUSOIDS,
+    Arguments,
+    activation,
+    transformer_layer,
+    without_prefixes,
+)
+
+# ---- Encoders.
+
+
+def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
+    require("args.attn_name_encoder", args.get("attn_name_encoder", "eva"), "eva")
+    vocabulary, dim = shape_of(state, "embed_tokens.weight")
+    head_dim, _ = shape_of(state, "layers.0.self_attn.attn.adaptive_mu_k.0.weight")
+    told_positions = args.get("max_positions" if is_masked_lm else "max_source_positions")
+    learned = "embed_positions.weight" in state
+    config = {
+        "model_type": "eva_encoder",
+        "vocab_size": vocabulary,
+        "padding_idx": PADDING,
+        "hidden_size": agree("encoder_embed_dim", args.get("encoder_embed_dim"), dim),
+        "intermediate_size": agree(
+            "encoder_ffn_embed_dim",
+            args.get("encoder_ffn_embed_dim"),
+            shape_of(state, "layers.0.fc1.bias")[0],
+        ),
+        "num_attention_heads": agree(
+            "encoder_attention_heads", args.get("encoder_attention_heads"), dim // head_dim
+        ),
+        "num_hidden_layers": agree(
+            "encoder_layers", args.get("encoder_layers"), count(state, r"layers\.(\d+)\.")
+        ),
+        "normalize_before": args.is_set("encoder_normalize_before"),
+        "hidden_act": activation(args, "gelu" if is_masked_lm else "relu"),
+        "layer_norm_eps": 1e-5,
+        "embed_scale": 1 if args.get("no_scale_embedding", is_masked_lm) else "sqrt(hidden_size)",
+        "positions": "learned" if learned else "sinusoidal",
+        "max_source_positions": told_positions or DEFAULT_MAX_POSITIONS,
+        "attn": eva_attention_config(
+            state, "layers.0.self_attn.attn", args.get("attn_args_encoder", {})
+        ),
+    }
+    if learned:  # row p is of position p; the first PADDING + 1 rows are of none
+        rows, _ = shape_of(state, "embed_positions.weight")
+        config["max_source_positions"] = agree("max_positions", told_positions, rows - PADDING - 1)
+    if "layernorm_embedding.weight" in state:
+        config["layernorm_embedding"] = True
+    if is_masked_lm:
+        config["masked_lm_head"] = True
+        config["tied_tensors"] = {"lm_head.weight": "embed_tokens.weight"}
+    return config
+
+
+def encoder_shapes(config: dict) -> Shapes:
+    dim, vocabulary = config["hidden_size"], config["vocab_size"]
+    shapes = {"embed_tokens.weight": (vocabulary, dim)}
+    for layer in (f"layers.{i}" for i in range(config["num_hidden_layers"])):
+        heads, attn = config["num_attention_heads"], config["attn"]
+        shapes |= eva_attention(f"{layer}.self_attn.attn", dim, heads, attn)
+        shapes |= transformer_layer(layer, dim, config["intermediate_size"])
+    if config["normalize_before"]:
+        shapes |= layer_norm("layer_norm", dim)
+    if config["positions"] == "learned":
+        shapes["embed_positions.weight"] = (config["max_source_positions"] + PADDING + 1, dim)
+    if config.get("layernorm_embedding"):
+        shapes |= layer_norm("layernorm_embedding", dim)
+    if config.get("masked_lm_head"):
+        shapes |= linear("lm_head.dense", dim, dim) | layer_norm("lm_head.layer_norm", dim)
+        shapes["lm_head.bias"] = (vocabulary,)
+    return shapes
+
+
+def encoder(state: State, args: Arguments, settings: dict[str, Any]) -> Conversion:
+    is_masked_lm = any(name.startswith("encoder.sentence_encoder.") for name in state)
+    prefixes = {"encoder.sentence_encoder.": "", "encoder.": ""}
+    inner = without_prefixes(state, prefixes)
+    config = encoder_config(inner, args, is_masked_lm)
+    override(config, settings)
+    require("attn.attn_2d", config["attn"]["attn_2d"], False)
+    rules = [
+        BUFFERS,
+        SINUSOIDS,
+        Drop(r"decoder\..*", "the decoder of a translation model, of which this is the encoder"),
+        Drop(r"lm_head\.weight", "tied to embed_tokens.weight", tied_to("embed_tokens.weight")),
+        Drop(r"classification_heads\..*", "heads of a fine-tuned model are not served"),
+        *OLD_NORMS,
+    ]
+    return convert(inner, rules, encoder_shapes(config), config)
+
+
+# ---- The translation model.
+
+
+def are_same(state: State, name: str, other: str) -> bool:
+    return (
+        name in state
+        and other in state
+        and numpy.array_equal(state[name].numpy(), state[other].numpy())
+    )
+
+
+def decoder_config(state: State, args: Arguments) -> dict:
+    require("args.attn_name_decoder", args.get("attn_name_decoder", "mha"), "mha", "softmax")
+    require("args.decoder_learned_pos", args.is_set("decoder_learned_pos"), False)
+    vocabulary, dim = shape_of(state, "decoder.embed_tokens.weight")
+    ffn, _ = shape_of(state, "decoder.layers.0.fc1.weight")
+    layers = count(state, r"decoder\.layers\.(\d+)\.")
+    config = {
+        "vocab_size": vocabulary,
+        "hidden_size": agree("decoder_embed_dim", args.get("decoder_embed_dim"), dim),
+        "intermediate_size": agree("decoder_ffn_embed_dim", args.get("decoder_ffn_embed_dim"), ffn),
+        "num_attention_heads": args.get("decoder_attention_heads", UNKNOWN),
+        "num_hidden_layers": agree("decoder_layers", args.get("decoder_layers"), layers),
+        "normalize_before": "decoder.layer_norm.weight" in state,
+        "hidden_act": activation(args, "relu"),
+        "layer_norm_eps": 1e-5,
+        "embed_scale": 1 if args.is_set("no_scale_embedding") else "sqrt(hidden_size)",
+        "positions": "sinusoidal",
+        "max_target_positions": args.get("max_target_positions") or DEFAULT_MAX_POSITIONS,
+        "layernorm_embedding": "decoder.layernorm_embedding.weight" in state,
+    }
+    if (told := args.get("decoder_normalize_before")) is not None and not args.is_set(
+        "no_decoder_final_norm"
+    ):
+        agree("decoder_normalize_before", bool(told), config["normalize_before"])
+    return config
+
+
+def decoder_shapes(config: dict, encoder_dim: int) -> Shapes:
+    dim = config["hidden_size"]
+    shapes: Shapes = {}
+    for layer in (f"decoder.layers.{i}" for i in range(config["num_hidden_layers"])):
+        shapes |= transformer_layer(layer, dim, config["intermediate_size"])
+        shapes |= layer_norm(f"{layer}.encoder_attn_layer_norm", dim)
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            seen = encoder_dim if projection in ("k_proj", "v_proj") else dim
+            shapes |= linear(f"{layer}.self_attn.{projection}", dim, dim)
+            shapes |= linear(f"{layer}.encoder_attn.{projection}", seen, dim)
+    if config["normalize_before"]:
+        shapes |= layer_norm("decoder.layer_norm", dim)
+    if config["layernorm_embedding"]:
+        shapes |= layer_norm("decoder.layernorm_embedding", dim)
+    return shapes
+
+
+def translation_config(state: State, args: Arguments) -> dict:
+    source, target = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+    output = "decoder.output_projection.weight"
+    encoder = encoder_config(
+        {n.removeprefix("encoder."): t for n, t in state.items() if n.startswith("encoder.")},
+        args,
+        is_masked_lm=False,
+    )
+    del encoder["model_type"]
+    shares_all = args.get("share_all_embeddings")
+    if shares_all is None:
+        shares_all = are_same(state, source, target)
+    shares_output = args.get("share_decoder_input_output_embed")
+    if shares_output is None:
+        shares_output = output not in state or are_same(state, target, output)
+    return {
+        "model_type": "eva_translation",
+        "encoder": encoder,
+        "decoder": decoder_config(state, args),
+        "share_all_embeddings": bool(shares_all),
+        "share_decoder_input_output_embed": bool(shares_output or shares_all),
+        "source_lang": args.get("source_lang") or "en",
+        "target_lang": args.get("target_lang") or "de",
+        "tokenization": "moses",
+        "split_hyphens": False,
+        "bpe": "subword_nmt",
+        # fairseq-generate's.
+        "generation": {
+            "beam_size": 5,
+            "length_penalty": 1,
+            "unk_penalty": 0,
+            "max_len_a": 0,
+            "max_len_b": 200,
+            "min_len": 1,
+            "no_repeat_ngram_size": 0,
+        },
+    }
+
+
+def translation(state: State, args: Arguments, settings: dict[str, Any]) -> Conversion:
+    config = translation_config(state, args)
+    override(config, settings)
+    encoder, decoder = config["encoder"], config["decoder"]
+    require("encoder.attn.attn_2d", encoder["attn"]["attn_2d"], False)
+    embedding = (decoder["vocab_size"], decoder["hidden_size"])
+    shapes = {f"encoder.{name}": shape for name, shape in encoder_shapes(encoder).items()}
+    shapes |= decoder_shapes(decoder, encoder["hidden_size"])
+    rules = [BUFFERS, SINUSOIDS]
+    for name, is_tied, other in (
+        ("embed_tokens", config["share_all_embeddings"], "encoder.embed_tokens.weight"),
+        (
+            "output_projection",
+            config["share_decoder_input_output_embed"],
+            "decoder.embed_tokens.weight",
+        ),
+    ):
+        if is_tied:
+            rules.append(
+                Drop(rf"decoder\.{name}\.weight", f"tied to {other}", tied_to(other))
+            )
+        else:
+            shapes[f"decoder.{name}.weight"] = embedding
+    for part, norms in (
+        ("encoder", ("self_attn", "final")),
+        ("decoder", ("self_attn", "encoder_attn", "final")),
+    ):
+        for i, norm in enumerate(norms):  # before fairseq 0.5
+            old = rf"({part}\.layers\.\d+)\.layer_norms\.{i}\.(weight|bias)"
+            rules.append(Rename(old, rf"\1.{norm}_layer_norm.\2"))
+    return convert(state, rules, shapes, config)
