@@ -116,6 +116,23 @@ std::vector<float> SinusoidPositions(int num_positions, int size, int padding_id
   return table;
 }
 
+bool ReadHasLearnedPositions(JsonFields& fields) {
+  const std::string positions = fields.String("positions", "sinusoidal");
+  if (positions == "learned") return true;
+  if (positions != "sinusoidal") fields.Fail("positions", "\"sinusoidal\" or \"learned\"");
+  return false;
+}
+
+std::vector<float> ReadPositions(TensorReader& reader, const PositionsConfig& config) {
+  const int size = config.size;
+  if (!config.are_learned) return SinusoidPositions(config.num_positions, size, config.padding_idx);
+  const int num_unused = config.padding_idx + 1;
+  std::vector<float> table =
+      reader.Vector("embed_positions.weight", {config.num_positions + num_unused, size});
+  if (!table.empty()) table.erase(table.begin(), table.begin() + int64_t{num_unused} * size);
+  return table;
+}
+
 Activation ReadActivation(JsonFields& fields, const std::string& fallback) {
   const std::string name = fields.String("hidden_act", fallback);
   if (name == "relu") return Activation::kRelu;

@@ -55,9 +55,25 @@ int64_t Bytes(const NormLayer& layer);
 // "sqrt(hidden_size)", as it is if absent. An error of `fields`, which read `json`, for another.
 float ReadEmbedScale(const nlohmann::json& json, JsonFields& fields, int hidden_size);
 
-// fairseq's positions: [num_positions, size], of which the first is that of the first token, number
+// fairseq's sinusoids: [num_positions, size], of which the first is that of the first token, number
 // padding_idx + 1. `size` is even and at least 4.
 std::vector<float> SinusoidPositions(int num_positions, int size, int padding_idx);
+
+// "positions" of a config.json: true for "learned", false for "sinusoidal", as it is if absent. An
+// error of `fields` for another.
+bool ReadHasLearnedPositions(JsonFields& fields);
+
+// What is added to the tokens' embeddings.
+struct PositionsConfig {
+  bool are_learned = false;
+  int num_positions = 0;
+  int size = 0;
+  int padding_idx = 0;
+};
+
+// [num_positions, size], as SinusoidPositions(). Learned ones are "embed_positions.weight", whose
+// first padding_idx + 1 rows are of no token.
+std::vector<float> ReadPositions(TensorReader& reader, const PositionsConfig& config);
 
 enum class Activation { kGelu, kRelu };
 

@@ -34,11 +34,7 @@ void ReadLayout(const nlohmann::json& json, JsonFields& fields, EvaEncoderConfig
   config.activation = ReadActivation(fields, "relu");
   config.norm_eps = static_cast<float>(fields.Number("layer_norm_eps", 1e-5, 0, 1));
   config.embed_scale = ReadEmbedScale(json, fields, config.size);
-  const std::string positions = fields.String("positions", "sinusoidal");
-  config.has_learned_positions = positions == "learned";
-  if (positions != "learned" && positions != "sinusoidal") {
-    fields.Fail("positions", "\"sinusoidal\" or \"learned\"");
-  }
+  config.has_learned_positions = ReadHasLearnedPositions(fields);
   config.has_embedding_norm = fields.Boolean("layernorm_embedding", false);
   config.has_masked_lm_head = fields.Boolean("masked_lm_head", false);
 }

@@ -71,9 +71,7 @@ class Reference {
     if (json_.at("positions").get<std::string>() == "learned") {
       return tensors_.at("embed_positions.weight").values[position * size + j];
     }
-    const int64_t half = size / 2;
-    const double angle = double(position) * std::pow(10000.0, -double(j % half) / double(half - 1));
-    return j < half ? std::sin(angle) : std::cos(angle);
+    return ReferenceSinusoid(position, j, size);
   }
 
   Values Sublayer(const Values& x, bool before, const std::string& norm,

@@ -8,17 +8,6 @@ namespace {
 // The tables of a thousand rows of different lengths, each some hundred tokens.
 constexpr int64_t kMaxRegionEntries = 1 << 22;
 
-std::vector<float> ReadPositions(TensorReader& reader, const EvaEncoderConfig& config) {
-  if (!config.has_learned_positions) {
-    return SinusoidPositions(config.max_tokens, config.size, config.padding_idx);
-  }
-  const int num_unused = config.padding_idx + 1;
-  std::vector<float> table =
-      reader.Vector("embed_positions.weight", {config.max_tokens + num_unused, config.size});
-  if (!table.empty()) table.erase(table.begin(), table.begin() + int64_t{num_unused} * config.size);
-  return table;
-}
-
 absl::StatusOr<EvaEncoderLayer> ReadLayer(TensorReader& reader, const std::string& prefix,
                                           const EvaEncoderConfig& config) {
   EvaEncoderLayer layer;
@@ -60,7 +49,10 @@ absl::StatusOr<EvaEncoderWeights> ReadEvaEncoderWeights(TensorReader& reader,
   weights.embedding = reader.Vector("embed_tokens.weight", {config.vocab_size, config.size});
   if (config.has_masked_lm_head) weights.head = ReadHead(reader, weights.embedding, config);
   for (float& value : weights.embedding) value *= config.embed_scale;
-  weights.positions = ReadPositions(reader, config);
+  weights.positions = ReadPositions(reader, {.are_learned = config.has_learned_positions,
+                                             .num_positions = config.max_tokens,
+                                             .size = config.size,
+                                             .padding_idx = config.padding_idx});
   if (config.has_embedding_norm) {
     weights.embedding_norm = ReadNorm(reader, "layernorm_embedding.", config.size, config.norm_eps);
   }

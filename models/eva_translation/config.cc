@@ -40,10 +40,8 @@ absl::StatusOr<TranslationDecoderConfig> ReadDecoder(const std::string& where,
   config.activation = ReadActivation(fields, "relu");
   config.norm_eps = static_cast<float>(fields.Number("layer_norm_eps", 1e-5, 0, 1));
   config.embed_scale = ReadEmbedScale(json, fields, config.size);
+  config.has_learned_positions = ReadHasLearnedPositions(fields);
   config.has_embedding_norm = fields.Boolean("layernorm_embedding", false);
-  if (fields.String("positions", "sinusoidal") != "sinusoidal") {
-    fields.Fail("positions", "\"sinusoidal\"");
-  }
   if (!fields.status().ok()) return fields.status();
   absl::Status status = ValidateHeads(config.num_heads, config.head_dim());
   if (status.ok()) return config;

@@ -21,6 +21,7 @@ struct TranslationDecoderConfig {
   Activation activation = Activation::kRelu;
   float norm_eps = 1e-5f;
   float embed_scale = 1;
+  bool has_learned_positions = false;
   bool has_embedding_norm = false;
 
   int head_dim() const { return size / num_heads; }

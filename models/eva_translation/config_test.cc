@@ -20,7 +20,8 @@ absl::StatusOr<EvaTranslationConfig> Read(const J& json, std::optional<DType> dt
 
 TEST(EvaTranslationConfigTest, ReadsItsKeys) {
   J json = TinyTranslationJson();
-  json["decoder"].update({{"normalize_before", true}, {"embed_scale", 2}});
+  json["decoder"].update(
+      {{"normalize_before", true}, {"embed_scale", 2}, {"positions", "learned"}});
   json.update({{"share_decoder_input_output_embed", true},
                {"tokenization", "moses"},
                {"split_hyphens", true},
@@ -33,6 +34,7 @@ TEST(EvaTranslationConfigTest, ReadsItsKeys) {
   EXPECT_EQ(config->decoder.max_tokens, 32);
   EXPECT_EQ(config->decoder.embed_scale, 2.f);
   EXPECT_TRUE(config->decoder.normalizes_before);
+  EXPECT_TRUE(config->decoder.has_learned_positions);
   EXPECT_TRUE(config->ties_output);
   EXPECT_FALSE(config->ties_all_embeddings);
   EXPECT_EQ(config->search.beam_size, 4);
@@ -63,6 +65,7 @@ TEST(EvaTranslationConfigTest, HasFairseqsDefaults) {
   EXPECT_EQ(config->decoder.embed_scale, 4.f);
   EXPECT_EQ(config->decoder.max_tokens, 1024);
   EXPECT_FALSE(config->decoder.normalizes_before);
+  EXPECT_FALSE(config->decoder.has_learned_positions);
   EXPECT_FALSE(config->ties_output);
   EXPECT_EQ(config->search.beam_size, 5);
   EXPECT_EQ(config->search.length_penalty, 1);
@@ -120,8 +123,8 @@ INSTANTIATE_TEST_SUITE_P(
                   ": decoder: head_dim is 6"},
         BadConfig{"Vocabulary", [](J& j) { j["decoder"]["vocab_size"] = 3; },
                   ": decoder: \"vocab_size\" is 3"},
-        BadConfig{"Positions", [](J& j) { j["decoder"]["positions"] = "learned"; },
-                  ": decoder: \"positions\" is \"learned\""},
+        BadConfig{"Positions", [](J& j) { j["decoder"]["positions"] = "rotary"; },
+                  ": decoder: \"positions\" is \"rotary\""},
         BadConfig{"Shared", [](J& j) { j["share_all_embeddings"] = true; },
                   "\"share_all_embeddings\" is true, but embeddings are [40, 16] and [40, 24]"},
         BadConfig{"Beam", [](J& j) { j["generation"]["beam_size"] = 65; },

@@ -61,8 +61,10 @@ absl::StatusOr<TranslationDecoderWeights> ReadTranslationDecoderWeights(
     weights.output.weight = PackedWeight::Pack({&tied, 1}, config.dtype);
   }
   for (float& value : weights.embedding) value *= config.decoder.embed_scale;
-  weights.positions =
-      SinusoidPositions(config.decoder.max_tokens, config.decoder.size, Dictionary::kPad);
+  weights.positions = ReadPositions(decoder, {.are_learned = config.decoder.has_learned_positions,
+                                              .num_positions = config.decoder.max_tokens,
+                                              .size = config.decoder.size,
+                                              .padding_idx = Dictionary::kPad});
   if (config.decoder.has_embedding_norm) {
     weights.embedding_norm =
         ReadNorm(decoder, "layernorm_embedding.", config.decoder.size, config.decoder.norm_eps);

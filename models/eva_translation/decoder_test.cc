@@ -120,6 +120,7 @@ INSTANTIATE_TEST_SUITE_P(
         Layout{"NormBefore", [](J& j) { j["decoder"]["normalize_before"] = true; }},
         Layout{"Gelu", [](J& j) { j["decoder"]["hidden_act"] = "gelu"; }},
         Layout{"Scale", [](J& j) { j["decoder"]["embed_scale"] = 2; }},
+        Layout{"LearnedPositions", [](J& j) { j["decoder"]["positions"] = "learned"; }},
         Layout{"EmbeddingNorm", [](J& j) { j["decoder"]["layernorm_embedding"] = true; }},
         Layout{"TiedOutput", [](J& j) { j["share_decoder_input_output_embed"] = true; }},
         Layout{"Shared", [](J& j) { j = TinySharedTranslationJson(); }}),

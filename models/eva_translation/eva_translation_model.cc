@@ -248,7 +248,7 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const EvaTranslationConf
       {"encoder.layernorm_embedding.weight", config.encoder.has_embedding_norm,
        "layernorm_embedding"},
       {"encoder.layer_norm.weight", config.encoder.normalizes_before, "normalize_before"},
-      {"decoder.embed_positions.weight", false, "positions"},
+      {"decoder.embed_positions.weight", config.decoder.has_learned_positions, "positions"},
       {"decoder.layernorm_embedding.weight", config.decoder.has_embedding_norm,
        "layernorm_embedding"},
       {"decoder.layer_norm.weight", config.decoder.normalizes_before, "normalize_before"},

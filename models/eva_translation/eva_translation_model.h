@@ -30,7 +30,7 @@ namespace evaserve {
 //    "decoder": {"vocab_size": 32768, "hidden_size": 512, "intermediate_size": 2048,
 //                "num_attention_heads": 8, "num_hidden_layers": 6, "normalize_before": false,
 //                "hidden_act": "relu", "layer_norm_eps": 1e-5, "embed_scale": "sqrt(hidden_size)",
-//                "positions": "sinusoidal", "max_target_positions": 1024,
+//                "positions": "sinusoidal" or "learned", "max_target_positions": 1024,
 //                "layernorm_embedding": false},
 //    "share_decoder_input_output_embed": true, "share_all_embeddings": true,
 //    "source_lang": "en", "target_lang": "de", "tokenization": "moses" or "space",

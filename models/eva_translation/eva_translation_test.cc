@@ -278,6 +278,7 @@ class LoadEvaTranslationModelTest : public ::testing::Test {
 };
 
 TEST_F(LoadEvaTranslationModelTest, NamesATensorThatIsMissingOrOfAnotherShape) {
+  json_["decoder"]["positions"] = "learned";
   for (const auto& [name, tensor] : RandomTranslation(json_)) {
     RandomTranslation tensors(json_);
     tensors.Add(name, {3, 5}, 1.f);

@@ -20,9 +20,12 @@ using J = nlohmann::json;
 std::map<std::string, J> Models() {
   J before = TinyTranslationJson();
   before["encoder"]["normalize_before"] = before["decoder"]["normalize_before"] = true;
+  J learned = TinyTranslationJson();
+  learned["encoder"]["positions"] = learned["decoder"]["positions"] = "learned";
   return {{"usual", TinyTranslationJson()},
           {"shared", TinySharedTranslationJson()},
-          {"norm_before", before}};
+          {"norm_before", before},
+          {"learned_positions", learned}};
 }
 
 std::string TextOf(const J& tokens, const char* letter) {

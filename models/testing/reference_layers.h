@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,14 @@ inline std::vector<double> ReferenceNorm(const std::vector<double>& x,
     }
   }
   return y;
+}
+
+// fairseq's, at a position that counts from 0.
+inline double ReferenceSinusoid(int64_t position, int64_t index, int64_t size) {
+  const int64_t half = size / 2;
+  const double angle =
+      double(position) * std::pow(10000.0, -double(index % half) / double(half - 1));
+  return index < half ? std::sin(angle) : std::cos(angle);
 }
 
 // "relu" or "gelu" with erf.

@@ -136,6 +136,7 @@ def build(fairseq: types.SimpleNamespace, folder: pathlib.Path) -> tuple[Model, 
         part.embed_dim, part.ffn_embed_dim = told["hidden_size"], told["intermediate_size"]
         part.layers, part.attention_heads = told["num_hidden_layers"], told["num_attention_heads"]
         part.normalize_before = told["normalize_before"]
+        part.learned_pos = told.get("positions") == "learned"
     cfg.decoder.input_dim = cfg.decoder.output_dim = config["decoder"]["hidden_size"]
     cfg.max_source_positions = config["encoder"]["max_source_positions"]
     cfg.max_target_positions = config["decoder"]["max_target_positions"]

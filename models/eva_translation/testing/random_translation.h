@@ -49,6 +49,10 @@ class RandomTranslation : public RandomWeights {
     if (!ties_all && !json.value("share_decoder_input_output_embed", false)) {
       Add("decoder.output_projection.weight", {vocab_size, size}, 0.5f);
     }
+    if (decoder.value("positions", "") == "learned") {
+      const int64_t num_positions = decoder.at("max_target_positions");
+      Add("decoder.embed_positions.weight", {num_positions + 2, size}, 0.5f);
+    }
     if (decoder.value("layernorm_embedding", false)) AddNorm("decoder.layernorm_embedding.", size);
     for (int i = 0; i < decoder.at("num_hidden_layers"); ++i) {
       AddLayer("decoder.layers." + std::to_string(i) + ".", decoder,

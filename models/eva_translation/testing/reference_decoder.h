@@ -58,7 +58,7 @@ class ReferenceDecoder {
   }
 
   Values Embed(const std::vector<int>& tokens) const {
-    const int64_t size = config_.at("hidden_size"), half = size / 2;
+    const int64_t size = config_.at("hidden_size");
     const std::vector<float>& embedding = tensors_.at(EmbeddingName()).values;
     const nlohmann::json& told = config_.at("embed_scale");
     const double scale = told.is_number() ? told.get<double>() : std::sqrt(double(size));
@@ -66,14 +66,19 @@ class ReferenceDecoder {
     for (size_t i = 0; i < tokens.size(); ++i) {
       for (int64_t j = 0; j < size; ++j) {
         // The first token has the position after <pad>'s number, 1.
-        const double angle =
-            (double(i) + 2) * std::pow(10000.0, -double(j % half) / double(half - 1));
         x.push_back(scale * embedding[tokens[i] * size + j] +
-                    (j < half ? std::sin(angle) : std::cos(angle)));
+                    Position(static_cast<int64_t>(i) + 2, j, size));
       }
     }
     return config_.value("layernorm_embedding", false) ? Norm("decoder.layernorm_embedding.", x)
                                                        : x;
+  }
+
+  double Position(int64_t position, int64_t j, int64_t size) const {
+    if (config_.value("positions", std::string()) == "learned") {
+      return tensors_.at("decoder.embed_positions.weight").values[position * size + j];
+    }
+    return ReferenceSinusoid(position, j, size);
   }
 
   Values Norm(const std::string& prefix, const Values& x) const {
