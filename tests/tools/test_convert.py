@@ -204,6 +204,47 @@ def test_a_translation_model_without_arguments_asks_for_them(tmp_path):
     run.expect_refused("--set decoder.num_attention_heads", "--set encoder.attn.window_size")
 
 
+def learned_positions(count: int) -> dict:
+    """A translation model whose decoder has a table of so many positions."""
+    checkpoint = published.whole_translation("eva_encoder_tiny")
+    dim = checkpoint["model"]["encoder.embed_tokens.weight"].shape[1]
+    # fairseq has two rows more, since it counts from the padding's number on.
+    checkpoint["model"]["decoder.embed_positions.weight"] = torch.randn(count + 2, dim)
+    vars(checkpoint["cfg"]["model"]).update(decoder_learned_pos=True)
+    return checkpoint
+
+
+def test_a_translation_model_keeps_learned_positions(tmp_path):
+    checkpoint = learned_positions(77)
+    run = Run(tmp_path, checkpoint)
+    told = {"positions": "learned", "max_target_positions": 77}
+    assert told.items() <= run.config["decoder"].items()
+    assert run.config["encoder"]["positions"] == "sinusoidal"
+    name = "decoder.embed_positions.weight"
+    numpy.testing.assert_array_equal(run.tensors[name], checkpoint["model"][name].numpy())
+
+
+def test_learned_positions_tell_how_many_there_are(tmp_path):
+    checkpoint = learned_positions(30)
+    vars(checkpoint["cfg"]["model"]).pop("max_target_positions")
+    assert Run(tmp_path, checkpoint).config["decoder"]["max_target_positions"] == 30
+
+
+@pytest.mark.parametrize(
+    ("count", "told", "words"),
+    [
+        (78, {}, ["max_target_positions = 77, its tensors 78"]),
+        (77, {"decoder_learned_pos": False}, ["decoder_learned_pos = False, its tensors True"]),
+        (77, {"encoder_learned_pos": True}, ["encoder_learned_pos = True, its tensors False"]),
+        (77, {"no_token_positional_embeddings": True}, ["no_token_positional_embeddings is True"]),
+    ],
+)
+def test_positions_that_the_arguments_do_not_tell_are_named(tmp_path, count, told, words):
+    checkpoint = learned_positions(count)
+    vars(checkpoint["cfg"]["model"]).update(told)
+    Run(tmp_path, checkpoint).expect_refused(*words)
+
+
 @pytest.mark.parametrize(
     "name", ["decoder.layers.1.fc2.bias", "decoder.layers.0.encoder_attn.k_proj.weight"]
 )
@@ -342,6 +383,12 @@ def test_an_output_of_its_own_is_kept(tmp_path):
     run = Run(tmp_path, checkpoint)
     assert run.config["share_input_output_embed"] is False
     numpy.testing.assert_array_equal(run.tensors["output_projection.weight"], output.numpy())
+
+
+def test_a_language_model_without_positions_is_refused(tmp_path):
+    checkpoint = published.language_model("eva_lm_plain")
+    checkpoint["cfg"]["model"]["no_token_positional_embeddings"] = True
+    Run(tmp_path, checkpoint).expect_refused("no_token_positional_embeddings is True")
 
 
 def test_a_language_model_without_fixed_chunks_is_refused(tmp_path):

@@ -93,6 +93,8 @@ def causal_attention_config(state: State, name: str, told: dict) -> dict:
 def language_model_config(state: State, args: Arguments) -> dict:
     require("args.attn_name_decoder", args.get("attn_name_decoder", "causal_eva"), "causal_eva")
     require("args.decoder_learned_pos", args.is_set("decoder_learned_pos"), False)
+    name = "no_token_positional_embeddings"
+    require(f"args.{name}", args.is_set(name), False)
     require("args.no_scale_embedding", args.is_set("no_scale_embedding"), False)
     require("args.decoder_normalize_before", args.get("decoder_normalize_before", True), True)
     dim, ffn = shape_of(state, "layers.0.fc2.weight")

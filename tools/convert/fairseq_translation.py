@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy
 
+from checkpoint import Tensor
 from conversion import (
     UNKNOWN,
     Conversion,
@@ -36,6 +37,21 @@ from fairseq_common import (
     without_prefixes,
 )
 
+
+def positions_of(
+    args: Arguments, side: str, table: Tensor | None, longest: str
+) -> tuple[str, int]:
+    """What `positions` is, and how many: row p of a learned table is of position p, and the first
+    PADDING + 1 are of none."""
+    name = "no_token_positional_embeddings"
+    require(f"args.{name}", args.is_set(name), False)
+    agree(f"{side}_learned_pos", args.get(f"{side}_learned_pos"), table is not None)
+    told = args.get(longest)
+    if table is None:
+        return "sinusoidal", told or DEFAULT_MAX_POSITIONS
+    return "learned", agree(longest, told, table.shape[0] - PADDING - 1)
+
+
 # ---- Encoders.
 
 
@@ -43,8 +59,9 @@ def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
     require("args.attn_name_encoder", args.get("attn_name_encoder", "eva"), "eva")
     vocabulary, dim = shape_of(state, "embed_tokens.weight")
     head_dim, _ = shape_of(state, "layers.0.self_attn.attn.adaptive_mu_k.0.weight")
-    told_positions = args.get("max_positions" if is_masked_lm else "max_source_positions")
-    learned = "embed_positions.weight" in state
+    longest = "max_positions" if is_masked_lm else "max_source_positions"
+    table = state.get("embed_positions.weight")
+    positions, num_positions = positions_of(args, "encoder", table, longest)
     config = {
         "model_type": "eva_encoder",
         "vocab_size": vocabulary,
@@ -65,15 +82,12 @@ def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
         "hidden_act": activation(args, "gelu" if is_masked_lm else "relu"),
         "layer_norm_eps": 1e-5,
         "embed_scale": 1 if args.get("no_scale_embedding", is_masked_lm) else "sqrt(hidden_size)",
-        "positions": "learned" if learned else "sinusoidal",
-        "max_source_positions": told_positions or DEFAULT_MAX_POSITIONS,
+        "positions": positions,
+        "max_source_positions": num_positions,
         "attn": eva_attention_config(
             state, "layers.0.self_attn.attn", args.get("attn_args_encoder", {})
         ),
     }
-    if learned:  # row p is of position p; the first PADDING + 1 rows are of none
-        rows, _ = shape_of(state, "embed_positions.weight")
-        config["max_source_positions"] = agree("max_positions", told_positions, rows - PADDING - 1)
     if "layernorm_embedding.weight" in state:
         config["layernorm_embedding"] = True
     if is_masked_lm:
@@ -132,10 +146,11 @@ def are_same(state: State, name: str, other: str) -> bool:
 
 def decoder_config(state: State, args: Arguments) -> dict:
     require("args.attn_name_decoder", args.get("attn_name_decoder", "mha"), "mha", "softmax")
-    require("args.decoder_learned_pos", args.is_set("decoder_learned_pos"), False)
     vocabulary, dim = shape_of(state, "decoder.embed_tokens.weight")
     ffn, _ = shape_of(state, "decoder.layers.0.fc1.weight")
     layers = count(state, r"decoder\.layers\.(\d+)\.")
+    table = state.get("decoder.embed_positions.weight")
+    positions, num_positions = positions_of(args, "decoder", table, "max_target_positions")
     config = {
         "vocab_size": vocabulary,
         "hidden_size": agree("decoder_embed_dim", args.get("decoder_embed_dim"), dim),
@@ -146,8 +161,8 @@ def decoder_config(state: State, args: Arguments) -> dict:
         "hidden_act": activation(args, "relu"),
         "layer_norm_eps": 1e-5,
         "embed_scale": 1 if args.is_set("no_scale_embedding") else "sqrt(hidden_size)",
-        "positions": "sinusoidal",
-        "max_target_positions": args.get("max_target_positions") or DEFAULT_MAX_POSITIONS,
+        "positions": positions,
+        "max_target_positions": num_positions,
         "layernorm_embedding": "decoder.layernorm_embedding.weight" in state,
     }
     if (told := args.get("decoder_normalize_before")) is not None and not args.is_set(
@@ -169,6 +184,9 @@ def decoder_shapes(config: dict, encoder_dim: int) -> Shapes:
             shapes |= linear(f"{layer}.encoder_attn.{projection}", seen, dim)
     if config["normalize_before"]:
         shapes |= layer_norm("decoder.layer_norm", dim)
+    if config["positions"] == "learned":
+        rows = config["max_target_positions"] + PADDING + 1
+        shapes["decoder.embed_positions.weight"] = (rows, dim)
     if config["layernorm_embedding"]:
         shapes |= layer_norm("decoder.layernorm_embedding", dim)
     return shapes
