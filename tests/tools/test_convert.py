@@ -268,40 +268,6 @@ def test_masked_language_model_keeps_its_head_and_positions(tmp_path):
     expect_equal(run.tensors, want)
 
 
-def write_dictionary(folder, words: int) -> str:
-    path = folder / "dict.txt"
-    path.write_bytes(b"".join(b"word%d %d\n" % (i, words - i) for i in range(words)))
-    return str(path)
-
-
-@pytest.mark.parametrize("words", [296, 290], ids=["whole", "not-filled-up"])
-def test_a_language_model_gets_its_dictionary(tmp_path, words):
-    path = write_dictionary(tmp_path, words)
-    run = Run(tmp_path, published.language_model("eva_lm_adaptive"), "--dict", path)
-    assert run.status == 0, run.stderr
-    assert (run.out / "dict.txt").read_bytes() == (tmp_path / "dict.txt").read_bytes()
-    assert "lacks" not in run.stdout
-
-
-@pytest.mark.parametrize("words", [297, 288])
-def test_a_dictionary_of_another_model_is_refused(tmp_path, words):
-    path = write_dictionary(tmp_path, words)
-    run = Run(tmp_path, published.language_model("eva_lm_adaptive"), "--dict", path)
-    run.expect_refused("dict.txt", str(words + 4), "300")
-
-
-def test_a_damaged_dictionary_is_refused_by_line(tmp_path):
-    (tmp_path / "dict.txt").write_text("the 12\ncat\n")
-    checkpoint = published.language_model("eva_lm_adaptive")
-    for path, word in ((tmp_path / "dict.txt", "line 2"), (tmp_path / "none.txt", "none.txt")):
-        Run(tmp_path, checkpoint, "--dict", str(path)).expect_refused(word)
-
-
-def test_a_language_model_without_a_dictionary_says_so(tmp_path):
-    run = Run(tmp_path, published.language_model("eva_lm_adaptive"))
-    assert "lacks dict.txt" in run.stdout
-
-
 def test_a_language_model_that_begins_with_a_token_of_its_own_says_so(tmp_path):
     checkpoint = published.language_model("eva_lm_plain")
     checkpoint["cfg"]["task"]["add_bos_token"] = True

@@ -19,9 +19,18 @@ import checkpoint
 import from_fairseq
 import from_timm
 import safetensors_file
+import training_files
 from conversion import Conversion, Failure, Line
 from restricted_pickle import Refused
-from training_files import NEED_DICTIONARY, dictionary
+
+TRAINING_FILES = {
+    "--data": ("FOLDER", "fairseq's data-bin: dictionaries, and byte pairs if they are there"),
+    "--dict": ("FILE", "dict.txt of a language model, or of both languages of a translation"),
+    "--srcdict": ("FILE", "dictionary of the source language"),
+    "--tgtdict": ("FILE", "dictionary of the target language"),
+    "--bpe-codes": ("FILE", "merges of subword-nmt"),
+    "--nonbreaking-prefixes": ("FILE", "Moses's nonbreaking_prefix of the source language"),
+}
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -50,15 +59,15 @@ def convert(data: Any, averaged: bool, settings: dict[str, Any]) -> Conversion:
     raise Failure(f"no {wanted}EVA-ViT, EVA-PVTv2 or EVA model of fairseq in it; it holds {names}")
 
 
-def write(conversion: Conversion, words: bytes | None, out: pathlib.Path) -> None:
+def write(conversion: Conversion, files: dict[str, bytes], out: pathlib.Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    if words is not None:
-        (out / "dict.txt").write_bytes(words)
+    for name, content in files.items():
+        (out / name).write_bytes(content)
     safetensors_file.write(out / "model.safetensors", conversion.tensors)
     (out / "config.json").write_text(json.dumps(conversion.config, indent=2) + "\n")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=pathlib.Path, help="what torch.save wrote")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="directory to write")
@@ -73,15 +82,23 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME=VALUE",
         help="a key of config.json that the checkpoint does not tell: attn.num_landmarks=49",
     )
-    parser.add_argument(
-        "--dict", type=pathlib.Path, help="dict.txt of the training data, for a model of words"
-    )
-    args = parser.parse_args(arguments)
-    words = None
+    group = parser.add_argument_group("files of the training data, for a model of text")
+    for option, (metavar, text) in TRAINING_FILES.items():
+        group.add_argument(option, type=pathlib.Path, metavar=metavar, help=text)
+    return parser.parse_args(arguments)
+
+
+def given(args: argparse.Namespace) -> training_files.Given:
+    values = {option: getattr(args, option[2:].replace("-", "_")) for option in TRAINING_FILES}
+    return {option: path for option, path in values.items() if path}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
     try:
         conversion = convert(checkpoint.read(args.checkpoint), args.averaged, dict(args.set))
-        if args.dict:
-            words = dictionary(args.dict, conversion.config.get("vocab_size", 0))
+        files = training_files.collect(given(args), conversion.config)
+        training_files.check_earlier(files, conversion.config, args.out)
     except Refused as error:  # names the file
         print(f"convert.py: {error}", file=sys.stderr)
         return 2
@@ -99,9 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
         for line in wrong:
             print(f"convert.py: {args.checkpoint}: {line}", file=sys.stderr)
         return 2
-    write(conversion, words, args.out)
-    if conversion.config["model_type"] in NEED_DICTIONARY and not args.dict:
-        print(f"{args.out} lacks dict.txt, without which it is not served: --dict writes it")
+    write(conversion, files, args.out)
+    if lacks := training_files.missing(conversion.config, args.out):
+        print(f"{args.out} lacks {', '.join(lacks)}, without which it is not served")
     return 0
 
 

@@ -10,6 +10,7 @@ from conversion import (
     UNKNOWN,
     Conversion,
     Drop,
+    Failure,
     Rename,
     Shapes,
     State,
@@ -37,10 +38,10 @@ from fairseq_common import (
     without_prefixes,
 )
 
+MOSES_LANGUAGES = ("en", "de")
 
-def positions_of(
-    args: Arguments, side: str, table: Tensor | None, longest: str
-) -> tuple[str, int]:
+
+def positions_of(args: Arguments, side: str, table: Tensor | None, longest: str) -> tuple[str, int]:
     """What `positions` is, and how many: row p of a learned table is of position p, and the first
     PADDING + 1 are of none."""
     name = "no_token_positional_embeddings"
@@ -231,11 +232,25 @@ def translation_config(state: State, args: Arguments) -> dict:
     }
 
 
+def require_text(config: dict) -> None:
+    """That the server can make tokens of text as `config` says."""
+    require("bpe", config["bpe"], "subword_nmt", "none")
+    if require("tokenization", config["tokenization"], "moses", "space") == "space":
+        return
+    for name in ("source_lang", "target_lang"):
+        if config[name] not in MOSES_LANGUAGES:
+            raise Failure(
+                f"{name} is {config[name]!r}; allowed is {' or '.join(MOSES_LANGUAGES)}, or any "
+                "with --set tokenization=space"
+            )
+
+
 def translation(state: State, args: Arguments, settings: dict[str, Any]) -> Conversion:
     config = translation_config(state, args)
     override(config, settings)
     encoder, decoder = config["encoder"], config["decoder"]
     require("encoder.attn.attn_2d", encoder["attn"]["attn_2d"], False)
+    require_text(config)
     embedding = (decoder["vocab_size"], decoder["hidden_size"])
     shapes = {f"encoder.{name}": shape for name, shape in encoder_shapes(encoder).items()}
     shapes |= decoder_shapes(decoder, encoder["hidden_size"])
