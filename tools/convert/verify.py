@@ -9,7 +9,8 @@ Its modules are built twice: from the checkpoint's arguments and tensors, and fr
 model.safetensors. Both must take their tensors without one missing or left over, and compute the
 same from the same random input, to the last bit. For image classifiers that is the whole model, and
 DIRECTORY gets cases.json and cases.safetensors, what the authors' code computes in float64, as in
-the golden data. For language models it is the attention of every layer: fairseq is not imported.
+the golden data. For models of text it is EVA attention in every layer, of a translation model those
+of its encoder: fairseq is not imported.
 """
 
 import argparse
@@ -156,7 +157,9 @@ def verify_language_model(package: Any, data: dict, state: State, directory: pat
         written = {n.removeprefix("encoder."): t for n, t in written.items()}
     side, inner = ("decoder", "self_attn.") if is_causal else ("encoder", "self_attn.attn.")
     args = Arguments(data)
-    told = args.get(f"attn_args_{side}", {})
+    told = args.get(f"attn_args_{side}")
+    if not told:
+        raise Failure(f"the checkpoint has no attn_args_{side} to build the authors' module with")
     heads = args.get(f"{side}_attention_heads", config["num_attention_heads"])
     dim = config["hidden_size"]
     x = torch.randn(IMAGES, 4 * config["attn"]["window_size"], dim)
@@ -175,7 +178,7 @@ def verify_language_model(package: Any, data: dict, state: State, directory: pat
         )
         original = load(attention(package, told, dim, heads, is_causal), old, "the checkpoint")
         expect_same(f"layer {layer}", run(converted, x, is_causal), run(original, x, is_causal))
-    return f"the attention of {config['num_hidden_layers']} layers"
+    return f"the attention of {config['num_hidden_layers']} layers of the {side}"
 
 
 def verify(args: argparse.Namespace) -> str:
@@ -192,13 +195,13 @@ def verify(args: argparse.Namespace) -> str:
     return verify_language_model(package, data, state, args.directory)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=pathlib.Path, help="what was converted")
     parser.add_argument("directory", type=pathlib.Path, help="what convert.py wrote")
     parser.add_argument("--checkout", type=pathlib.Path, required=True, help="the authors' code")
     parser.add_argument("--averaged", action="store_true", help="as for convert.py")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     try:
         print(f"the same to the last bit: {verify(args)}")
     except (Failure, Refused, ImportError) as error:
