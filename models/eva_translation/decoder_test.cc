@@ -58,7 +58,7 @@ class DecoderTest : public ::testing::Test {
   // Of sources of these lengths.
   std::vector<float> SetSources(const std::vector<int>& lengths) {
     const int total = std::accumulate(lengths.begin(), lengths.end(), 0);
-    const std::vector<float> encoded = Random(size_t(total) * config_.encoder.size, 5);
+    std::vector<float> encoded = Random(size_t(total) * config_.encoder.size, 5);
     decoder_->SetSources(encoded.data(), lengths);
     return encoded;
   }
