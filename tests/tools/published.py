@@ -2,6 +2,8 @@
 
 import argparse
 import functools
+import json
+import pathlib
 import sys
 import types
 import typing
@@ -12,6 +14,7 @@ import numpy
 import torch
 
 import golden
+import safetensors_file
 
 
 class NestedNamespace(argparse.Namespace):
@@ -180,6 +183,30 @@ def whole_translation(name: str, shares_all: bool = True) -> dict:
         target_lang="en",
     )
     return checkpoint
+
+
+def checkpoint_of(directory: pathlib.Path) -> dict:
+    """Of a translation model as evaserve has it, with two vocabularies."""
+    c = json.loads((directory / "config.json").read_text())
+    tensors = safetensors_file.read(directory / "model.safetensors")
+    args = {"share_all_embeddings": False, "share_decoder_input_output_embed": False}
+    for side, part, longest in (
+        ("encoder", c["encoder"], "max_source_positions"),
+        ("decoder", c["decoder"], "max_target_positions"),
+    ):
+        args |= {
+            f"{side}_embed_dim": part["hidden_size"],
+            f"{side}_ffn_embed_dim": part["intermediate_size"],
+            f"{side}_attention_heads": part["num_attention_heads"],
+            f"{side}_layers": part["num_hidden_layers"],
+            f"{side}_normalize_before": part["normalize_before"],
+            f"{side}_learned_pos": part["positions"] == "learned",
+            longest: part[longest],
+        }
+    attention = NestedNamespace(**c["encoder"]["attn"])
+    args |= {"attn_name_encoder": "eva", "attn_args_encoder": attention, "activation_fn": "relu"}
+    state = OrderedDict((name, torch.from_numpy(t)) for name, t in tensors.items())
+    return fairseq(state, argparse.Namespace(**args, source_lang="en", target_lang="de"))
 
 
 def masked_language_model(name: str) -> dict:
