@@ -91,6 +91,25 @@ RegionShape EvaAttentionConfig::RegionsOf(int height, int width) const {
           .is_2d = is_2d};
 }
 
+absl::Status CheckBiases(const char* key, int window, int64_t num_pairs, int num_heads,
+                         int num_layers) {
+  // The product of all may be too large for an integer.
+  const double floats = static_cast<double>(num_pairs) * num_heads * num_layers;
+  if (floats <= static_cast<double>(kMaxBiasFloats)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "window_size is ", window, ": the biases of ", key, " for ", num_heads, " heads in ",
+      num_layers, " layers would be ", floats, " numbers, allowed are ", kMaxBiasFloats));
+}
+
+absl::Status CheckBiases(const EvaAttentionConfig& config, int num_heads, int num_layers) {
+  if (!config.has_map_bias && !config.has_t5_bias) return absl::OkStatus();
+  const RegionShape shape = config.RegionsOf(1, 1);
+  const int64_t queries = shape.window, keys = shape.window + 2 * shape.extension();
+  return CheckBiases(config.has_map_bias ? "use_rpe" : "use_t5_rpe", config.window,
+                     config.is_2d ? queries * queries * keys * keys : queries * keys, num_heads,
+                     num_layers);
+}
+
 absl::StatusOr<EvaAttentionConfig> ReadEvaAttentionConfig(const nlohmann::json& attn,
                                                           const std::string& where) {
   if (!attn.is_object()) {

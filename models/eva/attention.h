@@ -30,6 +30,18 @@ struct EvaAttentionConfig {
   RegionShape RegionsOf(int height, int width) const;
 };
 
+// The floats of all biases that a model makes of its tables, 1 GiB. The tables are much smaller, so
+// a small checkpoint could ask for any memory.
+inline constexpr int64_t kMaxBiasFloats = int64_t{1} << 28;
+
+// InvalidArgument, naming window_size and `key`, which asks for the biases, if a bias for each of
+// `num_pairs` of places, in so many heads and layers, is more than that.
+absl::Status CheckBiases(const char* key, int window, int64_t num_pairs, int num_heads,
+                         int num_layers);
+
+// Those of a model of `config`, if it has any.
+absl::Status CheckBiases(const EvaAttentionConfig& config, int num_heads, int num_layers);
+
 // InvalidArgument, naming `where` and the key, for a value that is missing, malformed or not
 // supported.
 absl::StatusOr<EvaAttentionConfig> ReadEvaAttentionConfig(const nlohmann::json& attn,

@@ -51,6 +51,13 @@ absl::StatusOr<CausalAttentionConfig> ReadCausalAttentionConfig(const nlohmann::
   return config;
 }
 
+absl::Status CheckBiases(const CausalAttentionConfig& config, int num_layers) {
+  if (!config.has_t5_bias) return absl::OkStatus();
+  const CausalEvaShape shape = {.window = config.window, .overlap = config.overlap};
+  return CheckBiases("use_t5_rpe", config.window, int64_t{shape.window} * shape.num_keys(),
+                     /*num_heads=*/1, num_layers);
+}
+
 float CausalAttention::scale() const { return 1.f / std::sqrt(static_cast<float>(shape.head_dim)); }
 
 absl::StatusOr<CausalAttention> ReadCausalAttention(TensorReader& reader, const std::string& prefix,

@@ -26,6 +26,9 @@ struct CausalAttentionConfig {
 absl::StatusOr<CausalAttentionConfig> ReadCausalAttentionConfig(const nlohmann::json& attn,
                                                                 const std::string& where);
 
+// As for non-causal attention (attention.h); all heads share the biases.
+absl::Status CheckBiases(const CausalAttentionConfig& config, int num_layers);
+
 // The paper's causal EVA attention with its projections.
 struct CausalAttention {
   CausalEvaShape shape;

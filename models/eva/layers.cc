@@ -17,6 +17,13 @@ DType ReadComputeType(JsonFields& fields, std::optional<DType> wanted) {
   return DType::kFloat32;
 }
 
+void CheckPositions(JsonFields& fields, const char* key, int num_positions, int hidden_size) {
+  const int64_t max = kMaxPositionFloats / hidden_size;
+  if (num_positions <= max) return;
+  fields.Fail(key, absl::StrCat("at most ", max, ", since each has hidden_size, ", hidden_size,
+                                ", numbers and their table at most ", kMaxPositionFloats));
+}
+
 LinearLayer ReadLinear(TensorReader& reader, const std::string& prefix,
                        const std::vector<int64_t>& shape, DType dtype, bool has_bias) {
   return ReadStackedLinear(reader, {prefix}, shape, dtype, has_bias);

@@ -16,6 +16,13 @@ namespace evaserve {
 // float32 if it is absent. An error of `fields` for one that is not float32 or bfloat16.
 DType ReadComputeType(JsonFields& fields, std::optional<DType> wanted);
 
+// The floats of a table of positions, 256 MiB: sinusoids are in no checkpoint, so a few lines of a
+// config.json could ask for any memory.
+inline constexpr int64_t kMaxPositionFloats = int64_t{1} << 26;
+
+// An error of `fields` for `key`, the number of positions, if their table would be larger.
+void CheckPositions(JsonFields& fields, const char* key, int num_positions, int hidden_size);
+
 // y = x W^T + b
 struct LinearLayer {
   PackedWeight weight;

@@ -23,6 +23,7 @@ void ReadSizes(JsonFields& fields, EvaEncoderConfig& config) {
   config.num_layers = integer("num_hidden_layers", {}, kMaxLayers);
   config.max_tokens = integer("max_source_positions", 1024, kMaxSize);
   config.padding_idx = static_cast<int>(fields.Integer("padding_idx", 1, 0, config.vocab_size - 1));
+  CheckPositions(fields, "max_source_positions", config.max_tokens, config.size);
   if (config.size % config.num_heads != 0) {
     fields.Fail("hidden_size",
                 absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
@@ -50,7 +51,9 @@ absl::Status CheckAttention(const EvaEncoderConfig& config) {
                      ", what max_source_positions is padded "
                      "to"));
   }
-  return ValidateHeads(config.num_heads, config.size / config.num_heads);
+  absl::Status status = ValidateHeads(config.num_heads, config.size / config.num_heads);
+  status.Update(CheckBiases(config.attention, config.num_heads, config.num_layers));
+  return status;
 }
 
 }  // namespace

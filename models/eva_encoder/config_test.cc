@@ -99,12 +99,26 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"Scale", [](J& j) { j["embed_scale"] = "sqrt(2)"; }, "\"embed_scale\""},
         BadConfig{"ScaleOfZero", [](J& j) { j["embed_scale"] = 0; }, "\"embed_scale\" is 0"},
         BadConfig{"Positions", [](J& j) { j["positions"] = "rotary"; }, "\"positions\""},
+        BadConfig{"PositionsTable",
+                  [](J& j) {
+                    j.update({{"hidden_size", 1 << 16}, {"num_attention_heads", 512}});
+                    j["max_source_positions"] = 1025;
+                  },
+                  "\"max_source_positions\" is 1025; allowed: at most 1024, since each has "
+                  "hidden_size, 65536"},
         BadConfig{"Head", [](J& j) { j["masked_lm_head"] = "yes"; }, "\"masked_lm_head\""},
         BadConfig{"EmbeddingNorm", [](J& j) { j["layernorm_embedding"] = 1; },
                   "\"layernorm_embedding\""},
         BadConfig{"NoAttention", [](J& j) { j.erase("attn"); }, "\"attn\" is missing"},
         BadConfig{"Map", [](J& j) { j["attn"]["attn_2d"] = true; }, "attn: attn_2d is true"},
         BadConfig{"Proj", [](J& j) { j["attn"]["adaptive_proj"] = "qk"; }, "\"adaptive_proj\""},
+        BadConfig{"Biases",
+                  [](J& j) {
+                    j["attn"]["window_size"] = 4096;
+                    j["num_hidden_layers"] = 5;
+                  },
+                  "attn: window_size is 4096: the biases of use_t5_rpe for 2 heads in 5 layers "
+                  "would be 3.35544e+08 numbers, allowed are 268435456"},
         BadConfig{"Landmarks", [](J& j) { j["attn"]["num_landmarks"] = 65; },
                   "attn: num_landmarks is 65, must be at most 64"}),
     [](const auto& info) { return info.param.name; });

@@ -7,6 +7,7 @@
 
 #include "kernels/serial_worker_pool.h"
 #include "models/eva_encoder/eva_encoder_model.h"
+#include "models/eva_encoder/network.h"
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/eva_encoder/testing/requests.h"
 #include "models/testing/status_matchers.h"
@@ -271,6 +272,19 @@ TEST_F(LoadEvaEncoderModelTest, NamesATensorThatTheConfigHasNoPlaceFor) {
     tensors.Add(name, {16}, 1.f);
     EXPECT_THAT(ErrorOf(json_, tensors), IsError(kInvalid, "model.safetensors", name, key));
   }
+}
+
+// More positions than there is memory for are not even tried.
+TEST_F(LoadEvaEncoderModelTest, AnEmptyCheckpointIsRefusedBeforePositionsAreMade) {
+  EvaEncoderConfig config = *ReadEvaEncoderConfig("config.json", json_, {});
+  config.max_tokens = 1 << 30;
+  config.size = 1 << 20;
+  RandomWeights().Write(directory_.path(), json_);
+  const auto checkpoint = Checkpoint::Open(directory_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  TensorReader reader(*checkpoint);
+  EXPECT_THAT(ReadEvaEncoderWeights(reader, config).status(),
+              IsError(kInvalid, "embed_tokens.weight", "missing"));
 }
 
 TEST_F(LoadEvaEncoderModelTest, SaysWhatIsMissing) {

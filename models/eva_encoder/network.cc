@@ -48,6 +48,7 @@ absl::StatusOr<EvaEncoderWeights> ReadEvaEncoderWeights(TensorReader& reader,
   EvaEncoderWeights weights;
   weights.embedding = reader.Vector("embed_tokens.weight", {config.vocab_size, config.size});
   if (config.has_masked_lm_head) weights.head = ReadHead(reader, weights.embedding, config);
+  if (!reader.status().ok()) return reader.status();
   for (float& value : weights.embedding) value *= config.embed_scale;
   weights.positions = ReadPositions(reader, {.are_learned = config.has_learned_positions,
                                              .num_positions = config.max_tokens,

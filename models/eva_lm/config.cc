@@ -27,6 +27,7 @@ void ReadSizes(JsonFields& fields, EvaLmConfig& config) {
   config.num_layers = integer("num_hidden_layers", {}, 1, kMaxLayers);
   config.max_positions = integer("max_target_positions", 512, 1, kMaxSize);
   config.padding_idx = integer("padding_idx", Dictionary::kPad, 0, config.vocab_size - 1);
+  CheckPositions(fields, "max_target_positions", config.max_positions, config.size);
   if (config.size % config.num_heads != 0) {
     fields.Fail("hidden_size",
                 absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));
@@ -104,6 +105,7 @@ absl::StatusOr<EvaLmConfig> ReadEvaLmConfig(const std::filesystem::path& file,
   if (!attention.ok()) return attention.status();
   config.attention = *attention;
   absl::Status status = ValidateHeads(config.num_heads, config.size / config.num_heads);
+  status.Update(CheckBiases(config.attention, config.num_layers));
   if (status.ok()) return config;
   return absl::InvalidArgumentError(absl::StrCat(where, ": ", std::string(status.message())));
 }

@@ -124,6 +124,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"Scale", [](J& j) { j["embed_scale"] = "sqrt(2)"; }, "\"embed_scale\""},
         BadConfig{"Positions", [](J& j) { j["positions"] = "learned"; },
                   "\"positions\" is \"learned\"; allowed: \"sinusoidal\""},
+        BadConfig{"PositionsTable",
+                  [](J& j) {
+                    j.update({{"hidden_size", 1 << 16}, {"num_attention_heads", 512}});
+                    j["max_target_positions"] = 1025;
+                  },
+                  "\"max_target_positions\" is 1025; allowed: at most 1024, since each has "
+                  "hidden_size, 65536"},
         BadConfig{"Begin", [](J& j) { j["bos_token_id"] = 60; }, "\"bos_token_id\" is 60"},
         BadConfig{"End", [](J& j) { j["eos_token_id"] = 60; }, "\"eos_token_id\" is 60"},
         BadConfig{"NoCutoff", [](J& j) { j.erase("adaptive_cutoff"); },
@@ -157,6 +164,13 @@ INSTANTIATE_TEST_SUITE_P(
                   "attn: \"num_chunks\" is 8; allowed: null"},
         BadConfig{"Causal", [](J& j) { j["attn"]["causal"] = false; },
                   "attn: \"causal\" is false; allowed: true"},
+        BadConfig{"Biases",
+                  [](J& j) {
+                    j["attn"].update({{"window_size", 4096}, {"overlap_window", true}});
+                    j["num_hidden_layers"] = 9;
+                  },
+                  "attn: window_size is 4096: the biases of use_t5_rpe for 1 heads in 9 layers "
+                  "would be 3.0199e+08 numbers, allowed are 268435456"},
         BadConfig{"Proj", [](J& j) { j["attn"]["adaptive_proj"] = "default"; },
                   "attn: \"adaptive_proj\" is \"default\"; allowed: \"qk\" or \"no-ln\""}),
     [](const auto& info) { return info.param.name; });

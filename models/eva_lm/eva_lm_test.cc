@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "models/eva_lm/network.h"
 #include "models/eva_lm/testing/random_lm.h"
 #include "models/testing/golden.h"
 #include "models/testing/model_laws.h"
@@ -261,6 +262,19 @@ TEST_F(EvaLmLoadTest, NamesATensorThatIsMissingOrOfAnotherShape) {
   weights.erase(name);
   weights.Write(dir_.path(), json);
   EXPECT_THAT(LoadError(), IsError(kInvalid, name, "missing"));
+}
+
+// More positions than there is memory for are not even tried.
+TEST_F(EvaLmLoadTest, AnEmptyCheckpointIsRefusedBeforePositionsAreMade) {
+  EvaLmConfig config = *ReadEvaLmConfig("config.json", TinyPlainLmJson(), {});
+  config.max_positions = 1 << 30;
+  config.size = 1 << 20;
+  RandomWeights().Write(dir_.path(), TinyPlainLmJson());
+  const auto checkpoint = Checkpoint::Open(dir_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  TensorReader reader(*checkpoint);
+  EXPECT_THAT(ReadEvaLmWeights(reader, config).status(),
+              IsError(kInvalid, "embed_tokens.weight", "missing"));
 }
 
 TEST_F(EvaLmLoadTest, RefusesATensorThatTheConfigHasNoPlaceFor) {

@@ -27,9 +27,9 @@ absl::StatusOr<EvaLmLayer> ReadLayer(TensorReader& reader, const std::string& pr
 }  // namespace
 
 absl::StatusOr<EvaLmWeights> ReadEvaLmWeights(TensorReader& reader, const EvaLmConfig& config) {
-  EvaLmWeights weights{
-      .words = WordTables(reader, config),
-      .positions = SinusoidPositions(config.max_positions, config.size, config.padding_idx)};
+  EvaLmWeights weights{.words = WordTables(reader, config)};
+  if (!reader.status().ok()) return reader.status();
+  weights.positions = SinusoidPositions(config.max_positions, config.size, config.padding_idx);
   for (int i = 0; i < config.num_layers && reader.status().ok(); ++i) {
     absl::StatusOr<EvaLmLayer> layer = ReadLayer(reader, absl::StrCat("layers.", i, "."), config);
     if (!layer.ok()) return layer.status();

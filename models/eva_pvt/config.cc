@@ -51,7 +51,12 @@ void ReadAllStages(JsonFields& fields, EvaPvtConfig& config) {
 absl::Status CheckStages(const EvaPvtConfig& config, const std::string& where) {
   for (int i = 0; i < kNumPvtStages; ++i) {
     const EvaPvtStageConfig& stage = config.stages[i];
-    absl::Status status = CheckMap(config, stage.side, stage.num_heads, stage.size, stage.is_eva,
+    absl::Status status = CheckMap(config,
+                                   {.side = stage.side,
+                                    .size = stage.size,
+                                    .num_heads = stage.num_heads,
+                                    .num_layers = stage.num_layers,
+                                    .is_eva = stage.is_eva},
                                    absl::StrCat(where, ": stage ", i + 1));
     if (!status.ok()) return status;
   }

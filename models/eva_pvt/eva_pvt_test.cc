@@ -63,6 +63,13 @@ INSTANTIATE_TEST_SUITE_P(
                                   j["num_heads"] = {3, 2, 3, 4};
                                 },
                                 "multiples of num_heads"},
+                      BadConfig{"Biases",
+                                [](J& j) {
+                                  j["input_size"] = 2048;
+                                  j["attn"].update({{"window_size", 128}, {"num_landmarks", 64}});
+                                },
+                                "stage 2: attn: window_size is 128: the biases of use_rpe for 2 "
+                                "heads in 2 layers"},
                       BadConfig{"Side", [](J& j) { j["input_size"] = 100; }, "stage 1: attn: "}),
     [](const auto& info) { return info.param.name; });
 

@@ -25,6 +25,7 @@ void ReadDecoderSizes(JsonFields& fields, TranslationDecoderConfig& config) {
   config.num_heads = integer("num_attention_heads", {}, 1, kMaxSize);
   config.num_layers = integer("num_hidden_layers", {}, 1, kMaxLayers);
   config.max_tokens = integer("max_target_positions", 1024, 2, kMaxSize);
+  CheckPositions(fields, "max_target_positions", config.max_tokens, config.size);
   if (config.num_heads > 0 && config.size % config.num_heads != 0) {
     fields.Fail("hidden_size",
                 absl::StrCat("a multiple of num_attention_heads, ", config.num_heads));

@@ -121,6 +121,12 @@ INSTANTIATE_TEST_SUITE_P(
                   "a multiple of num_attention_heads, 5"},
         BadConfig{"HeadDim", [](J& j) { j["decoder"]["num_attention_heads"] = 4; },
                   ": decoder: head_dim is 6"},
+        BadConfig{"PositionsTable",
+                  [](J& j) {
+                    j["decoder"].update({{"hidden_size", 1 << 16}, {"num_attention_heads", 512}});
+                    j["decoder"]["max_target_positions"] = 1025;
+                  },
+                  ": decoder: \"max_target_positions\" is 1025; allowed: at most 1024"},
         BadConfig{"Vocabulary", [](J& j) { j["decoder"]["vocab_size"] = 3; },
                   ": decoder: \"vocab_size\" is 3"},
         BadConfig{"Positions", [](J& j) { j["decoder"]["positions"] = "rotary"; },

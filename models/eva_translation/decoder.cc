@@ -60,6 +60,7 @@ absl::StatusOr<TranslationDecoderWeights> ReadTranslationDecoderWeights(
     const WeightView tied = {weights.embedding.data(), DType::kFloat32, vocab_size, size};
     weights.output.weight = PackedWeight::Pack({&tied, 1}, config.dtype);
   }
+  if (!decoder.status().ok()) return decoder.status();
   for (float& value : weights.embedding) value *= config.decoder.embed_scale;
   weights.positions = ReadPositions(decoder, {.are_learned = config.decoder.has_learned_positions,
                                               .num_positions = config.decoder.max_tokens,

@@ -15,6 +15,7 @@
 #include "models/eva_translation/testing/random_translation.h"
 #include "models/eva_translation/testing/reference_decoder.h"
 #include "models/testing/golden.h"
+#include "models/testing/status_matchers.h"
 
 namespace evaserve {
 namespace {
@@ -125,6 +126,21 @@ INSTANTIATE_TEST_SUITE_P(
         Layout{"TiedOutput", [](J& j) { j["share_decoder_input_output_embed"] = true; }},
         Layout{"Shared", [](J& j) { j = TinySharedTranslationJson(); }}),
     [](const auto& info) { return info.param.name; });
+
+// More positions than there is memory for are not even tried.
+TEST_F(DecoderTest, AnEmptyCheckpointIsRefusedBeforePositionsAreMade) {
+  EvaTranslationConfig config = *ReadEvaTranslationConfig("config.json", TinyTranslationJson(), {});
+  config.decoder.max_tokens = 1 << 30;
+  config.decoder.size = 1 << 20;
+  const TempDir directory;
+  RandomWeights().Write(directory.path(), TinyTranslationJson());
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  TensorReader encoder(*checkpoint, "encoder."), decoder(*checkpoint, "decoder.");
+  EXPECT_THAT(
+      ReadTranslationDecoderWeights(encoder, decoder, config).status(),
+      IsError(absl::StatusCode::kInvalidArgument, "decoder.embed_tokens.weight", "missing"));
+}
 
 TEST_F(DecoderTest, OneTokenAtATimeIsAllAtOnceToTheBit) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {

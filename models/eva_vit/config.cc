@@ -47,8 +47,12 @@ absl::StatusOr<EvaVitConfig> ReadEvaVitConfig(const std::filesystem::path& file,
   ReadSizes(fields, config);
   ReadMlp(fields, config);
   if (!fields.status().ok()) return fields.status();
-  absl::Status status = CheckMap(config, config.side(), config.num_heads, config.size,
-                                 /*is_eva=*/true, file.string());
+  absl::Status status = CheckMap(config,
+                                 {.side = config.side(),
+                                  .size = config.size,
+                                  .num_heads = config.num_heads,
+                                  .num_layers = config.num_layers},
+                                 file.string());
   if (!status.ok()) return status;
   return config;
 }

@@ -56,6 +56,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"Activation", [](J& j) { j["hidden_act"] = "relu"; }, "\"hidden_act\""},
         BadConfig{"HeadDim", [](J& j) { j["num_heads"] = 16; }, "attn: head_dim"},
         BadConfig{"Window", [](J& j) { j["attn"]["window_size"] = 3; }, "attn: "},
+        BadConfig{"Biases",
+                  [](J& j) {
+                    j.update({{"input_size", 512}, {"patch_size", 1}});
+                    j["attn"]["window_size"] = 512;
+                  },
+                  "attn: window_size is 512: the biases of use_rpe for 2 heads in 1 layers would "
+                  "be 1.37439e+11 numbers, allowed are 268435456"},
         BadConfig{"Landmarks", [](J& j) { j["attn"]["num_landmarks"] = 65; }, "attn: "}),
     [](const auto& info) { return info.param.name; });
 

@@ -60,10 +60,13 @@ absl::StatusOr<VisionConfig> ReadVisionConfig(const std::filesystem::path& file,
   return config;
 }
 
-absl::Status CheckMap(const VisionConfig& config, int side, int num_heads, int size, bool is_eva,
+absl::Status CheckMap(const VisionConfig& config, const MapLayers& layers,
                       const std::string& where) {
-  absl::Status status = ValidateHeads(num_heads, size / num_heads);
-  if (status.ok() && is_eva) status = Validate(config.attention.RegionsOf(side, side));
+  absl::Status status = ValidateHeads(layers.num_heads, layers.size / layers.num_heads);
+  if (layers.is_eva) {
+    status.Update(Validate(config.attention.RegionsOf(layers.side, layers.side)));
+    status.Update(CheckBiases(config.attention, layers.num_heads, layers.num_layers));
+  }
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat(where, ": attn: ", std::string(status.message())));
 }

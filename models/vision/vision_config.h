@@ -28,9 +28,18 @@ absl::StatusOr<VisionConfig> ReadVisionConfig(const std::filesystem::path& file,
                                               const nlohmann::json& json,
                                               std::optional<DType> dtype);
 
-// Whether maps of side x side tokens have windows and chunks, and the kernels such heads; else
-// InvalidArgument, beginning with `where`. A map without EVA needs the heads alone.
-absl::Status CheckMap(const VisionConfig& config, int side, int num_heads, int size, bool is_eva,
+// Layers of one size, and the map that they see.
+struct MapLayers {
+  int side = 0;  // tokens along a side of the map
+  int size = 0;  // of a token
+  int num_heads = 0;
+  int num_layers = 0;
+  bool is_eva = true;
+};
+
+// Whether such maps have windows and chunks, the kernels such heads, and memory the biases; else
+// InvalidArgument, beginning with `where`. Layers without EVA need the heads alone.
+absl::Status CheckMap(const VisionConfig& config, const MapLayers& layers,
                       const std::string& where);
 
 }  // namespace evaserve

@@ -6,12 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <optional>
+#include <future>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "models/memory_guard.h"
 #include "server/engine/thread_pool.h"
 #include "server/repository/warm_up.h"
 
@@ -38,18 +39,18 @@ std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
 
 // Runs `work`, which may take a core for long, so that the threads of other models go first where
 // cores are few. On a thread of its own: those that are started later inherit a priority, and
-// without privileges none can be raised again.
+// without privileges none can be raised again. What it throws is thrown here.
 template <typename Work>
 std::invoke_result_t<Work> AtLowPriority(Work work) {
   constexpr int kNice = 10;
-  std::optional<std::invoke_result_t<Work>> result;
+  std::packaged_task<std::invoke_result_t<Work>()> task(std::move(work));
   std::thread thread([&] {
     pthread_setname_np(pthread_self(), "eva-load");
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
-    result = work();
+    task();
   });
   thread.join();
-  return *std::move(result);
+  return task.get_future().get();
 }
 
 std::string Title(std::string_view name, int64_t version) {
@@ -106,7 +107,9 @@ absl::Status ModelRepository::Load(const ModelSource& source) {
   const absl::StatusOr<ModelStatus> begun = BeginLoading(source);
   if (!begun.ok()) return begun.status();
   options_.on_change(*begun);
-  absl::StatusOr<AnyEngine> engine = MakeEngine(source);
+  // Without memory this model fails, and the others serve on.
+  absl::StatusOr<AnyEngine> engine =
+      GuardMemory(source.directory.string(), [&] { return MakeEngine(source); });
   absl::Status status = engine.status();
   options_.on_change(EndLoading(source, std::move(engine)));
   return status;

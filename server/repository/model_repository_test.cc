@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,7 +25,8 @@ ModelSource Source(const std::string& name, const std::string& directory, int64_
       .name = name, .version = version, .directory = directory, .settings = {.warmup_tokens = 0}};
 }
 
-// A repository whose directory "broken" fails to load, and all others are fake models.
+// A repository whose directory "broken" fails to load, "huge" and "endless" find no memory, and all
+// others are fake models.
 class ModelRepositoryTest : public ::testing::Test {
  protected:
   ModelRepository::Options FakeOptions() {
@@ -35,6 +38,8 @@ class ModelRepositoryTest : public ::testing::Test {
     options.load_model = [](const std::filesystem::path& directory, const LoadOptions&,
                             WorkerPool&) -> absl::StatusOr<std::unique_ptr<Model>> {
       if (directory == "broken") return absl::InvalidArgumentError("config.json is cut off");
+      if (directory == "huge") throw std::bad_alloc();
+      if (directory == "endless") std::vector<char>().reserve(SIZE_MAX);
       return std::make_unique<FakeModel>();
     };
     return options;
@@ -85,6 +90,19 @@ TEST_F(ModelRepositoryTest, AModelThatFailsKeepsItsReasonAndTheOthersServeOn) {
   const absl::Status status = models.Find("bad").status();
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("config.json is cut off"));
+  EXPECT_TRUE(models.Find("good").ok());
+}
+
+TEST_F(ModelRepositoryTest, AModelThatFindsNoMemoryFailsAndTheOthersServeOn) {
+  ModelRepository models(FakeOptions());
+  ASSERT_TRUE(models.Load(Source("good", "good")).ok());
+
+  for (const std::string directory : {"huge", "endless"}) {
+    const absl::Status status = models.Load(Source("bad", directory));
+    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+    EXPECT_EQ(std::string(status.message()), directory + ": not enough memory");
+    EXPECT_TRUE(absl::IsUnavailable(models.Find("bad").status()));
+  }
   EXPECT_TRUE(models.Find("good").ok());
 }
 
