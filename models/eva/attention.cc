@@ -53,6 +53,19 @@ struct Landmarks {
   const float* beta = nullptr;
 };
 
+// That all of a layer's tensors which would change its results have a place.
+void CheckEvaAttentionTensors(TensorReader& reader, const std::string& prefix,
+                              const EvaAttentionConfig& config) {
+  const auto check = [&](const char* name, bool has_place, const char* key) {
+    if (!has_place) reader.RequireAbsent(prefix + name, key);
+  };
+  check("local_relative_position_bias_table", config.has_map_bias, "use_rpe");
+  check("rel_pos_bias.relative_attention_bias.weight", config.has_t5_bias, "use_t5_rpe");
+  check("adaptive_mu_q.0.weight", config.has_map_q(), "adaptive_proj");
+  check("adaptive_mu_q.1.weight", config.has_map_q() && config.has_norm(), "adaptive_proj");
+  check("adaptive_mu_k.1.weight", config.has_norm(), "adaptive_proj");
+}
+
 // From the rows of `qkv`; softmax attention has none.
 absl::StatusOr<Landmarks> MakeLandmarks(const EvaAttention& attention,
                                         std::span<const RegionItem> items, const float* qkv,
@@ -162,14 +175,15 @@ int64_t Bytes(const AdaptiveLayer& layer) {
 absl::StatusOr<EvaAttention> ReadEvaAttention(TensorReader& reader, const std::string& prefix,
                                               const EvaAttentionConfig& config, int num_heads,
                                               int size, DType dtype, bool has_qkv_bias) {
+  CheckEvaAttentionTensors(reader, prefix, config);
   EvaAttention attention =
       ReadSoftmaxAttention(reader, prefix, num_heads, size, dtype, has_qkv_bias);
   const int head_dim = attention.head_dim;
-  const bool has_norm = config.proj != AdaptiveProj::kNoNorm;
-  if (config.proj != AdaptiveProj::kNone) {
-    attention.map_q = ReadAdaptiveLayer(reader, prefix + "adaptive_mu_q.", head_dim, has_norm);
-  }
-  attention.map_k = ReadAdaptiveLayer(reader, prefix + "adaptive_mu_k.", head_dim, has_norm);
+  const auto read_map = [&](const char* name) {
+    return ReadAdaptiveLayer(reader, prefix + name, head_dim, config.has_norm());
+  };
+  if (config.has_map_q()) attention.map_q = read_map("adaptive_mu_q.");
+  attention.map_k = read_map("adaptive_mu_k.");
   absl::StatusOr<std::vector<float>> bias = std::vector<float>();
   const RegionShape shape = config.RegionsOf(1, 1);
   if (config.has_map_bias) bias = ReadMapBias(reader, prefix, shape, num_heads);
@@ -186,6 +200,7 @@ absl::StatusOr<EvaAttention> ReadEvaAttention(TensorReader& reader, const std::s
 EvaAttention ReadSoftmaxAttention(TensorReader& reader, const std::string& prefix, int num_heads,
                                   int size, DType dtype, bool has_qkv_bias) {
   EvaAttention attention{.num_heads = num_heads, .head_dim = size / num_heads};
+  if (!has_qkv_bias) reader.RequireAbsent(prefix + "qkv.bias", "qkv_bias");
   attention.qkv = ReadLinear(reader, prefix + "qkv.", {3 * size, size}, dtype, has_qkv_bias);
   attention.proj = ReadLinear(reader, prefix + "proj.", {size, size}, dtype);
   return attention;

@@ -27,6 +27,10 @@ struct EvaAttentionConfig {
   bool has_t5_bias = false;   // use_t5_rpe
   AdaptiveProj proj = AdaptiveProj::kDefault;
 
+  // Of the maps of a chunk's means: whether that of queries exists, and whether they have norms.
+  bool has_map_q() const { return proj != AdaptiveProj::kNone; }
+  bool has_norm() const { return proj != AdaptiveProj::kNoNorm; }
+
   RegionShape RegionsOf(int height, int width) const;
 };
 
@@ -74,8 +78,8 @@ struct EvaAttention {
   float scale() const;  // of the logits
 };
 
-// `prefix` as in "blocks.0.attn.". Errors are the reader's, but for a T5 or map bias that does not
-// fit: InvalidArgument.
+// `prefix` as in "blocks.0.attn.". Errors are the reader's, also for a tensor that `config` has no
+// place for, but for a T5 or map bias that does not fit: InvalidArgument.
 absl::StatusOr<EvaAttention> ReadEvaAttention(TensorReader& reader, const std::string& prefix,
                                               const EvaAttentionConfig& config, int num_heads,
                                               int size, DType dtype, bool has_qkv_bias);

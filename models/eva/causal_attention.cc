@@ -63,6 +63,13 @@ float CausalAttention::scale() const { return 1.f / std::sqrt(static_cast<float>
 absl::StatusOr<CausalAttention> ReadCausalAttention(TensorReader& reader, const std::string& prefix,
                                                     const CausalAttentionConfig& config,
                                                     int num_heads, int size, DType dtype) {
+  if (!config.has_t5_bias) {
+    reader.RequireAbsent(prefix + "rel_pos_bias.relative_attention_bias.weight", "use_t5_rpe");
+  }
+  if (!config.has_norm) {
+    reader.RequireAbsent(prefix + "adaptive_mu_q.1.weight", "adaptive_proj");
+    reader.RequireAbsent(prefix + "adaptive_mu_k.1.weight", "adaptive_proj");
+  }
   CausalAttention attention;
   attention.shape = {.num_heads = num_heads,
                      .head_dim = size / num_heads,

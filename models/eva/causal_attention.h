@@ -40,8 +40,8 @@ struct CausalAttention {
   float scale() const;  // of the logits
 };
 
-// `prefix` as in "layers.0.self_attn.". Errors are the reader's, but for a T5 bias that does not
-// fit: InvalidArgument.
+// `prefix` as in "layers.0.self_attn.". Errors are the reader's, also for a tensor that `config`
+// has no place for, but for a T5 bias that does not fit: InvalidArgument.
 absl::StatusOr<CausalAttention> ReadCausalAttention(TensorReader& reader, const std::string& prefix,
                                                     const CausalAttentionConfig& config,
                                                     int num_heads, int size, DType dtype);

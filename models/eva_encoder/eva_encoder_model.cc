@@ -258,7 +258,8 @@ void EvaEncoderModel::StoreLogits(const float* hidden, std::span<const Row> rows
   }
 }
 
-// A tensor that config.json has no place for, though it would change the results.
+// A tensor that config.json has no place for, though it would change the results. Those of
+// attention are checked as it is read.
 absl::Status CheckTensors(const Checkpoint& checkpoint, const EvaEncoderConfig& config) {
   const struct {
     const char* tensor;

@@ -266,6 +266,9 @@ TEST_F(LoadEvaEncoderModelTest, NamesATensorThatTheConfigHasNoPlaceFor) {
       {"embed_positions.weight", "positions"},
       {"layernorm_embedding.weight", "layernorm_embedding"},
       {"layer_norm.weight", "normalize_before"},
+      {"layers.1.self_attn.attn.local_relative_position_bias_table", "use_rpe"},
+      {"layers.1.self_attn.attn.adaptive_mu_q.1.weight", "adaptive_proj"},
+      {"layers.1.self_attn.attn.adaptive_mu_k.1.weight", "adaptive_proj"},
       {"layers.2.fc1.bias", "num_hidden_layers 2"}};
   for (const auto& [name, key] : tensors_and_keys) {
     RandomEncoder tensors = tensors_;

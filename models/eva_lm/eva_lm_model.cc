@@ -86,20 +86,17 @@ absl::StatusOr<std::vector<StepResult>> EvaLmModel::Step(std::span<const StepIte
   return outputs_.Compute(items, hidden);
 }
 
-// A tensor that config.json has no place for, though it would change the results.
+// A tensor that config.json has no place for, though it would change the results. Those of
+// attention are checked as it is read.
 absl::Status CheckTensors(const Checkpoint& checkpoint, const EvaLmConfig& config) {
   const struct {
     const char* tensor;
     bool has_place;
     const char* key;
-  } parts[] = {
-      {"layer_norm.weight", config.has_final_norm, "final_norm"},
-      {"embed_positions.weight", false, "positions"},
-      {"layernorm_embedding.weight", false, "layernorm_embedding"},
-      {"output_projection.weight", !config.has_tied_output, "share_input_output_embed"},
-      {"layers.0.self_attn.rel_pos_bias.relative_attention_bias.weight",
-       config.attention.has_t5_bias, "use_t5_rpe"},
-      {"layers.0.self_attn.adaptive_mu_q.1.weight", config.attention.has_norm, "adaptive_proj"}};
+  } parts[] = {{"layer_norm.weight", config.has_final_norm, "final_norm"},
+               {"embed_positions.weight", false, "positions"},
+               {"layernorm_embedding.weight", false, "layernorm_embedding"},
+               {"output_projection.weight", !config.has_tied_output, "share_input_output_embed"}};
   for (const auto& part : parts) {
     if (part.has_place || checkpoint.Find(part.tensor).view == nullptr) continue;
     return absl::InvalidArgumentError(

@@ -278,16 +278,25 @@ TEST_F(EvaLmLoadTest, AnEmptyCheckpointIsRefusedBeforePositionsAreMade) {
 }
 
 TEST_F(EvaLmLoadTest, RefusesATensorThatTheConfigHasNoPlaceFor) {
-  const std::pair<const char*, const char*> tensors_and_keys[] = {
-      {"layer_norm.weight", "final_norm"},
-      {"embed_positions.weight", "positions"},
-      {"layernorm_embedding.weight", "layernorm_embedding"},
-      {"layers.2.fc1.weight", "num_hidden_layers"}};
-  for (const auto& [tensor, key] : tensors_and_keys) {
-    WriteRandomLm(dir_.path(), TinyLmJson());
-    RandomLm weights(TinyLmJson());
+  const nlohmann::json adaptive = TinyLmJson(), plain = TinyPlainLmJson();
+  const struct {
+    const nlohmann::json& json;
+    const char* tensor;
+    const char* key;
+  } misfits[] = {
+      {adaptive, "layer_norm.weight", "final_norm"},
+      {adaptive, "embed_positions.weight", "positions"},
+      {adaptive, "layernorm_embedding.weight", "layernorm_embedding"},
+      {adaptive, "layers.2.fc1.weight", "num_hidden_layers"},
+      {plain, "output_projection.weight", "share_input_output_embed"},
+      {plain, "layers.1.self_attn.rel_pos_bias.relative_attention_bias.weight", "use_t5_rpe"},
+      {plain, "layers.1.self_attn.adaptive_mu_q.1.weight", "adaptive_proj"},
+      {plain, "layers.1.self_attn.adaptive_mu_k.1.weight", "adaptive_proj"}};
+  for (const auto& [json, tensor, key] : misfits) {
+    WriteRandomLm(dir_.path(), json);
+    RandomLm weights(json);
     weights.Add(tensor, {32}, 1.f);
-    weights.Write(dir_.path(), TinyLmJson());
+    weights.Write(dir_.path(), json);
     EXPECT_THAT(LoadError(), IsError(kInvalid, tensor, key));
   }
 }

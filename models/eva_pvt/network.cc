@@ -55,6 +55,7 @@ absl::StatusOr<EvaPvtLayer> ReadLayer(TensorReader& reader, const std::string& p
     if (!attention.ok()) return attention.status();
     layer.attention = *std::move(attention);
   } else {
+    reader.RequireAbsent(prefix + "attn.attn_fn.adaptive_mu_k.0.weight", "sr_ratios");
     layer.attention = ReadSoftmaxAttention(reader, prefix + "attn.attn_fn.", stage.num_heads,
                                            stage.size, config.dtype, config.has_qkv_bias);
   }
@@ -66,14 +67,17 @@ absl::StatusOr<EvaPvtStage> ReadStage(TensorReader& reader, int index, const Eva
   const EvaPvtStageConfig& stage = config.stages[index];
   const int64_t channels = index == 0 ? kColors : config.stages[index - 1].size;
   const std::string patch_embed = absl::StrCat("patch_embed", index + 1, ".");
+  const std::string block = absl::StrCat("block", index + 1, ".");
   EvaPvtStage weights;
+  reader.RequireNoFurtherLayer(block, stage.num_layers,
+                               absl::StrCat("depths of stage ", index + 1));
   weights.patch_embed =
       ReadLinear(reader, patch_embed + "proj.", {stage.size, channels, stage.kernel, stage.kernel},
                  config.dtype);
   weights.patch_norm = ReadNorm(reader, patch_embed + "norm.", stage.size, config.patch_norm_eps);
   for (int i = 0; i < stage.num_layers && reader.status().ok(); ++i) {
     absl::StatusOr<EvaPvtLayer> layer =
-        ReadLayer(reader, absl::StrCat("block", index + 1, ".", i, "."), stage, config);
+        ReadLayer(reader, absl::StrCat(block, i, "."), stage, config);
     if (!layer.ok()) return layer.status();
     weights.layers.push_back(*std::move(layer));
   }

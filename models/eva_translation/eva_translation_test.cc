@@ -295,6 +295,8 @@ TEST_F(LoadEvaTranslationModelTest, NamesATensorThatTheConfigHasNoPlaceFor) {
       {"encoder.layer_norm.weight", "normalize_before"},
       {"decoder.layer_norm.weight", "normalize_before"},
       {"decoder.embed_positions.weight", "positions"},
+      {"encoder.layers.1.self_attn.attn.local_relative_position_bias_table", "use_rpe"},
+      {"encoder.layers.1.self_attn.attn.adaptive_mu_k.1.weight", "adaptive_proj"},
       {"decoder.layers.2.fc1.bias", "num_hidden_layers 2"},
       {"encoder.layers.2.fc1.bias", "num_hidden_layers 2"}};
   for (const auto& [name, key] : tensors_and_keys) {

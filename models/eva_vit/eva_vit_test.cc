@@ -6,8 +6,8 @@
 #include "kernels/serial_worker_pool.h"
 #include "models/eva_vit/config.h"
 #include "models/eva_vit/eva_vit_model.h"
+#include "models/testing/random_weights.h"
 #include "models/testing/status_matchers.h"
-#include "models/testing/temp_dir.h"
 
 namespace evaserve {
 namespace {
@@ -64,6 +64,66 @@ INSTANTIATE_TEST_SUITE_P(
                   "attn: window_size is 512: the biases of use_rpe for 2 heads in 1 layers would "
                   "be 1.37439e+11 numbers, allowed are 268435456"},
         BadConfig{"Landmarks", [](J& j) { j["attn"]["num_landmarks"] = 65; }, "attn: "}),
+    [](const auto& info) { return info.param.name; });
+
+// What GoodConfig() asks for.
+RandomWeights GoodWeights() {
+  RandomWeights weights;
+  weights.Add("patch_embed.proj.weight", {32, 3, 4, 4}, 0.2f);
+  weights.Add("patch_embed.proj.bias", {32}, 0.2f);
+  weights.Add("pos_embed", {1, 8, 8, 32}, 0.2f);
+  for (const char* norm : {"blocks.0.norm1.", "blocks.0.norm2.", "norm_before_pooling."}) {
+    weights.AddNorm(norm, 32);
+  }
+  weights.AddLinear("blocks.0.attn.qkv.", 96, 32);
+  weights.AddLinear("blocks.0.attn.proj.", 32, 32);
+  for (const char* map : {"blocks.0.attn.adaptive_mu_q.", "blocks.0.attn.adaptive_mu_k."}) {
+    weights.AddLinear(std::string(map) + "0.", 16, 16);
+    weights.AddNorm(std::string(map) + "1.", 16);
+  }
+  weights.Add("blocks.0.attn.local_relative_position_bias_table", {31, 2}, 0.2f);
+  weights.AddLinear("blocks.0.mlp.fc1.", 128, 32);
+  weights.AddLinear("blocks.0.mlp.fc2.", 32, 128);
+  weights.AddLinear("head.", 3, 32);
+  return weights;
+}
+
+struct Misfit {
+  const char* name;
+  std::function<void(nlohmann::json& json)> change;
+  const char* tensor;  // that the config has no place for
+  const char* key;
+};
+
+class EvaVitMisfitTest : public ::testing::TestWithParam<Misfit> {};
+
+TEST_P(EvaVitMisfitTest, IsRefusedByTensorAndKey) {
+  SerialWorkerPool workers;
+  const TempDir directory;
+  RandomWeights weights = GoodWeights();
+  weights.Write(directory.path(), {});
+  const auto load = [&](const nlohmann::json& json) {
+    return LoadEvaVitModel(directory.path(), json, {}, workers).status();
+  };
+  EXPECT_TRUE(load(GoodConfig()).ok()) << load(GoodConfig());
+  nlohmann::json json = GoodConfig();
+  GetParam().change(json);
+  if (!weights.contains(GetParam().tensor)) weights.Add(GetParam().tensor, {32}, 1.f);
+  weights.Write(directory.path(), {});
+  EXPECT_THAT(load(json),
+              IsError(kInvalid, "model.safetensors", GetParam().tensor, GetParam().key));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, EvaVitMisfitTest,
+    ::testing::Values(Misfit{"Depth", [](J&) {}, "blocks.1.norm1.weight",
+                             "config.json has depth 1"},
+                      Misfit{"MapBias", [](J& j) { j["attn"]["use_rpe"] = false; },
+                             "blocks.0.attn.local_relative_position_bias_table", "\"use_rpe\""},
+                      Misfit{"Norm", [](J& j) { j["attn"]["adaptive_proj"] = "no-ln"; },
+                             "blocks.0.attn.adaptive_mu_q.1.weight", "\"adaptive_proj\""},
+                      Misfit{"Bias", [](J& j) { j["qkv_bias"] = false; }, "blocks.0.attn.qkv.bias",
+                             "\"qkv_bias\""}),
     [](const auto& info) { return info.param.name; });
 
 TEST(LoadEvaVitModelTest, SaysWhatIsMissing) {

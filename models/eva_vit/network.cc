@@ -34,6 +34,7 @@ absl::StatusOr<EvaVitLayer> ReadLayer(TensorReader& reader, const std::string& p
 absl::StatusOr<EvaVitWeights> ReadEvaVitWeights(TensorReader& reader, const EvaVitConfig& config) {
   const int64_t size = config.size, patch = config.patch_size;
   EvaVitWeights weights;
+  reader.RequireNoFurtherLayer("blocks.", config.num_layers, "depth");
   weights.patch_embed =
       ReadLinear(reader, "patch_embed.proj.", {size, kColors, patch, patch}, config.dtype);
   weights.pos_embed = reader.Vector("pos_embed", {1, config.side(), config.side(), size});

@@ -84,7 +84,7 @@ std::vector<std::string> Checkpoint::names() const {
 }
 
 absl::Status CheckNoFurtherLayer(const Checkpoint& checkpoint, std::string_view prefix,
-                                 int num_layers) {
+                                 int num_layers, const std::string& key) {
   for (const std::string& name : checkpoint.names()) {
     if (!name.starts_with(prefix)) continue;
     int layer = 0;
@@ -92,7 +92,7 @@ absl::Status CheckNoFurtherLayer(const Checkpoint& checkpoint, std::string_view 
     if (!absl::SimpleAtoi(name.substr(prefix.size(), dot - prefix.size()), &layer)) continue;
     if (layer < num_layers) continue;
     return absl::InvalidArgumentError(absl::StrCat(checkpoint.root_file().string(), ": tensor \"",
-                                                   name, "\": config.json has num_hidden_layers ",
+                                                   name, "\": config.json has ", key, " ",
                                                    num_layers));
   }
   return absl::OkStatus();

@@ -41,9 +41,10 @@ class Checkpoint {
   std::map<std::string, size_t, std::less<>> file_of_;  // index into files_, by tensor
 };
 
-// InvalidArgument, naming the tensor, if there is one of a layer beyond num_hidden_layers: such a
-// checkpoint would load and answer nonsense. `prefix` as in "model.layers.".
+// InvalidArgument, naming the tensor and `key`, if there is one of a layer beyond num_layers, which
+// config.json has as `key`: such a checkpoint would load and answer nonsense. `prefix` as in
+// "model.layers.".
 absl::Status CheckNoFurtherLayer(const Checkpoint& checkpoint, std::string_view prefix,
-                                 int num_layers);
+                                 int num_layers, const std::string& key = "num_hidden_layers");
 
 }  // namespace evaserve

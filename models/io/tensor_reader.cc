@@ -20,6 +20,17 @@ bool TensorReader::Has(const std::string& name) const {
   return checkpoint_.Find(prefix_ + name).view != nullptr;
 }
 
+void TensorReader::RequireAbsent(const std::string& name, const std::string& key) {
+  if (!status_.ok() || !Has(name)) return;
+  Fail(checkpoint_.root_file(), name,
+       absl::StrCat("config.json has no place for it, by what it says of \"", key, "\""));
+}
+
+void TensorReader::RequireNoFurtherLayer(const std::string& prefix, int num_layers,
+                                         const std::string& key) {
+  status_.Update(CheckNoFurtherLayer(checkpoint_, prefix_ + prefix, num_layers, key));
+}
+
 std::vector<float> TensorReader::Vector(const std::string& name,
                                         const std::vector<int64_t>& shape) {
   const WeightView view = View(name, shape);

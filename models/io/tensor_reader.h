@@ -14,8 +14,8 @@ namespace evaserve {
 // Reads a checkpoint's tensors one after another and keeps the first error, like JsonFields.
 //
 // An error is an InvalidArgument that names the file and the tensor: one that is missing, has
-// another shape than asked for, or a type other than F32, BF16 and F16. After an error all results
-// are empty.
+// another shape than asked for, or a type other than F32, BF16 and F16; or one that config.json has
+// no place for though it would change the results. After an error all results are empty.
 class TensorReader {
  public:
   // `prefix` begins the names of all tensors: that of a part of the model.
@@ -27,6 +27,13 @@ class TensorReader {
   int64_t vector_bytes() const { return vector_bytes_; }      // that Vector() has returned
 
   bool Has(const std::string& name) const;
+
+  // An error if there is this tensor, for which there is no place by what config.json says of
+  // `key`.
+  void RequireAbsent(const std::string& name, const std::string& key);
+
+  // CheckNoFurtherLayer().
+  void RequireNoFurtherLayer(const std::string& prefix, int num_layers, const std::string& key);
 
   // As float32, whatever its type.
   std::vector<float> Vector(const std::string& name, const std::vector<int64_t>& shape);
