@@ -17,6 +17,9 @@ namespace fs = std::filesystem;
 // Far above any model, and small enough that no product of three sizes overflows an int64_t.
 constexpr int64_t kMaxSize = 1 << 20;
 constexpr int64_t kMaxPositions = 1 << 24;
+// Of the table of rotations, 1 GiB: it is in no checkpoint, so a small one could ask for any
+// memory.
+constexpr int64_t kMaxRotations = 1 << 28;
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
 
 void ReadSizes(JsonFields& fields, EvaByteConfig& config) {
@@ -38,6 +41,11 @@ void ReadSizes(JsonFields& fields, EvaByteConfig& config) {
              !heads.ok()) {
     fields.Fail("hidden_size",
                 absl::StrCat("a size that the kernels take (", std::string(heads.message()), ")"));
+  } else if (int64_t{config.max_positions} * config.head_dim() > kMaxRotations) {
+    fields.Fail("max_position_embeddings",
+                absl::StrCat("at most ", kMaxRotations / config.head_dim(), ", since heads have ",
+                             config.head_dim(), " numbers and the table of rotations at most ",
+                             kMaxRotations));
   }
   if (config.window % config.chunk != 0) {
     fields.Fail("window_size", absl::StrCat("a multiple of chunk_size, ", config.chunk));

@@ -97,6 +97,9 @@ TEST(EvaByteConfigTest, RefusesSizesOutOfRange) {
   EXPECT_THAT(ErrorWith("vocab_size", 1e6), IsError(kInvalid, "vocab_size"));
   EXPECT_THAT(ErrorWith("num_pred_heads", 0), IsError(kInvalid, "num_pred_heads"));
   EXPECT_THAT(ErrorWith("max_position_embeddings", 1 << 30), IsError(kInvalid, "1 to 16777216"));
+  EXPECT_THAT(ErrorWith("max_position_embeddings", (1 << 21) + 1),
+              IsError(kInvalid, "max_position_embeddings", "2097153; allowed: at most 2097152",
+                      "heads have 128 numbers"));
   EXPECT_THAT(ErrorWith("rms_norm_eps", "x"), IsError(kInvalid, "rms_norm_eps"));
   EXPECT_THAT(ErrorWith("rope_theta", 0), IsError(kInvalid, "rope_theta"));
   EXPECT_THAT(ErrorWith("eos_token_id", 320), IsError(kInvalid, "eos_token_id", "320"));
