@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "models/memory_guard.h"
 #include "server/engine/durations.h"
 #include "server/engine/request_check.h"
 
@@ -170,7 +171,8 @@ absl::StatusOr<std::vector<TensorModel::Outputs>> TensorEngine::RunModel(
   for (const Waiting& one : batch) inputs.push_back(&one.request.inputs);
   running_ = batch;
   clock_.Start(Clock::now());
-  absl::StatusOr<std::vector<TensorModel::Outputs>> results = model_->Run(inputs);
+  absl::StatusOr<std::vector<TensorModel::Outputs>> results =
+      GuardMemory("the pass", [&] { return model_->Run(inputs); });
   clock_.Stop();
   if (!results.ok()) return results;
   const size_t num_outputs = info().outputs.size();

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <future>
+#include <new>
 #include <string>
 #include <thread>
 
@@ -159,6 +160,17 @@ TEST_F(TensorEngineTest, OneThatFailsAloneIsNotTriedAgain) {
 
   EXPECT_TRUE(absl::IsInternal(Take(0).completion.status));
   EXPECT_THAT(control_->passes(), ElementsAre(1));
+}
+
+TEST_F(TensorEngineTest, AModelWithoutMemoryRefusesAndServesOn) {
+  control_->FailIf([](std::string_view data) -> absl::Status {
+    if (data == "large") throw std::bad_alloc();
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(Submit("large").ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(Take(0).completion.status));
+  ASSERT_TRUE(Submit("a").ok());
+  EXPECT_TRUE(Take(1).completion.status.ok());
 }
 
 TEST_F(TensorEngineTest, ReportsToTheObserver) {
