@@ -1,6 +1,7 @@
 #include "models/lazy_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -20,6 +21,12 @@ absl::StatusOr<LazyMemory> LazyMemory::Create(int64_t bytes) {
   // 20 % longer. Where the system has no huge pages the call fails, which does no harm.
   madvise(data, bytes, MADV_HUGEPAGE);
   return LazyMemory(static_cast<std::byte*>(data), bytes);
+}
+
+void LazyMemory::GiveBack(int64_t begin, int64_t bytes) {
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  const int64_t first = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;
+  if (first < end) madvise(data_ + first, end - first, MADV_DONTNEED);
 }
 
 LazyMemory::~LazyMemory() {

@@ -22,6 +22,10 @@ class LazyMemory {
 
   std::byte* data() const { return data_; }
 
+  // Gives the real memory of the pages that lie in [begin, begin + bytes) back; then they are as if
+  // never written.
+  void GiveBack(int64_t begin, int64_t bytes);
+
  private:
   LazyMemory(std::byte* data, int64_t bytes) : data_(data), bytes_(bytes) {}
 

@@ -49,6 +49,10 @@ class TensorModel {
   // before they are known to be good looks here, where a bad request has no company to disturb.
   virtual absl::StatusOr<int64_t> CountTokens(const Inputs& /*inputs*/) const { return 0; }
 
+  // Memory beside the weights that passes keep what they remember in; none for most models.
+  // Thread-safe.
+  virtual StatePool state_pool() const { return {}; }
+
   // Answers `requests` together; results are in their order. Each fits info().inputs, but where
   // these say -1 the shapes may differ from one request to the next.
   //

@@ -97,14 +97,27 @@ int64_t Bytes(const TranslationDecoderWeights& weights) {
   return bytes;
 }
 
+absl::StatusOr<std::unique_ptr<TranslationDecoder>> TranslationDecoder::Create(
+    const EvaTranslationConfig& config, TranslationDecoderWeights weights, int num_slots,
+    WorkerPool& workers) {
+  absl::StatusOr<std::unique_ptr<SlotMemory>> own_kv =
+      SlotMemory::Create({.num_slots = num_slots,
+                          .num_layers = config.decoder.num_layers,
+                          .row_floats = 2 * config.decoder.size});
+  if (!own_kv.ok()) return own_kv.status();
+  return std::unique_ptr<TranslationDecoder>(
+      new TranslationDecoder(config, std::move(weights), *std::move(own_kv), workers));
+}
+
 TranslationDecoder::TranslationDecoder(const EvaTranslationConfig& config,
-                                       TranslationDecoderWeights weights, WorkerPool& workers)
+                                       TranslationDecoderWeights weights,
+                                       std::unique_ptr<SlotMemory> own_kv, WorkerPool& workers)
     : config_(config.decoder),
       dtype_(config.dtype),
       weights_(std::move(weights)),
       workers_(workers),
       source_kv_(weights_.layers.size()),
-      own_kv_(weights_.layers.size()) {}
+      own_kv_(std::move(own_kv)) {}
 
 void TranslationDecoder::SetSources(const float* encoded, std::span<const int> lengths) {
   const int total = std::accumulate(lengths.begin(), lengths.end(), 0);
@@ -124,7 +137,7 @@ void TranslationDecoder::SetSources(const float* encoded, std::span<const int> l
 
 absl::Status TranslationDecoder::Step(std::span<const DecoderRow> rows, float* logits) {
   const int num_rows = static_cast<int>(rows.size());
-  ReserveSlots(rows);
+  if (absl::Status status = UseSlots(rows); !status.ok()) return status;
   Items own, sources;
   for (int i = 0; i < num_rows; ++i) {
     own.push_back({i, 1, rows[i].slots});
@@ -156,13 +169,15 @@ void TranslationDecoder::Embed(std::span<const DecoderRow> rows, float* x) const
   }
 }
 
-void TranslationDecoder::ReserveSlots(std::span<const DecoderRow> rows) {
+absl::Status TranslationDecoder::UseSlots(std::span<const DecoderRow> rows) {
   int32_t last = -1;
   for (const DecoderRow& row : rows) last = std::max(last, row.slots.back());
-  const size_t needed = (size_t(last) + 1) * 2 * config_.size;
-  for (std::vector<float>& kv : own_kv_) {
-    if (kv.size() < needed) kv.resize(std::max(needed, kv.size() * 3 / 2));
+  if (last >= own_kv_->num_slots()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("slot ", last, ", allowed are 0 to ", own_kv_->num_slots() - 1));
   }
+  own_kv_->Use(last + 1);
+  return absl::OkStatus();
 }
 
 absl::Status TranslationDecoder::RunLayer(size_t index, std::span<const DecoderRow> rows,
@@ -192,16 +207,16 @@ absl::Status TranslationDecoder::AddSelfAttention(size_t index, std::span<const 
   const int num_rows = static_cast<int>(rows.size());
   float* qkv = qkv_.Get(num_rows * 3 * size);  // a row is [q | k | v]
   Apply(layer.self_qkv, x, num_rows, qkv, workers_);
-  std::vector<float>& kv = own_kv_[index];
+  float* kv = own_kv_->layer(static_cast<int>(index));
   for (int i = 0; i < num_rows; ++i) {
-    std::copy_n(qkv + (3 * i + 1) * size, 2 * size, kv.begin() + rows[i].slots.back() * 2 * size);
+    std::copy_n(qkv + (3 * i + 1) * size, 2 * size, kv + rows[i].slots.back() * 2 * size);
   }
   ListAttendParams params = AttendParams(own, num_rows);
   params.q = qkv;
   params.q_stride = 3 * size;
-  params.num_keys = static_cast<int>(static_cast<int64_t>(kv.size()) / (2 * size));
-  params.k = kv.data();
-  params.v = kv.data() + size;
+  params.num_keys = own_kv_->end();
+  params.k = kv;
+  params.v = kv + size;
   params.out = attended_.Get(num_rows * size);
   if (absl::Status status = ListAttendCpu(params, workers_); !status.ok()) return status;
   Apply(layer.self_out, params.out, num_rows, residual, workers_, /*accumulate=*/true);

@@ -22,6 +22,7 @@ namespace {
 
 using J = nlohmann::json;
 using Tokens = std::vector<TokenId>;
+constexpr int kNumSlots = 1000;
 
 std::vector<float> Random(size_t size, uint32_t seed) {
   std::mt19937 generator(seed);
@@ -53,7 +54,9 @@ class DecoderTest : public ::testing::Test {
     TensorReader encoder(*checkpoint, "encoder."), decoder(*checkpoint, "decoder.");
     auto weights = ReadTranslationDecoderWeights(encoder, decoder, config_);
     ASSERT_TRUE(weights.ok()) << weights.status();
-    decoder_ = std::make_unique<TranslationDecoder>(config_, *std::move(weights), workers_);
+    auto made = TranslationDecoder::Create(config_, *std::move(weights), kNumSlots, workers_);
+    ASSERT_TRUE(made.ok()) << made.status();
+    decoder_ = *std::move(made);
   }
 
   // Of sources of these lengths.
@@ -195,6 +198,28 @@ TEST_F(DecoderTest, HypothesesMayShareTheirBeginning) {
     EXPECT_EQ(got[i], want_first[5 * 40 + i]);
     EXPECT_EQ(got[40 + i], want_second[5 * 40 + i]);
   }
+}
+
+TEST_F(DecoderTest, SlotsThatWereGivenBackCanBeUsedAgain) {
+  Load(TinyTranslationJson());
+  SetSources({5});
+  const Tokens tokens = RandomTokens(20, 1);
+  const std::vector<float> want = AllAtOnce(tokens, 0, 900);
+  EXPECT_EQ(decoder_->slots().total_pages, kNumSlots);
+  EXPECT_EQ(decoder_->slots().free_pages, kNumSlots - 920);
+  EXPECT_EQ(decoder_->slots().page_bytes, 2 * 2 * 24 * 4) << "of two layers";
+  decoder_->GiveBackSlots(100);
+  EXPECT_EQ(decoder_->slots().free_pages, kNumSlots - 100);
+  EXPECT_EQ(AllAtOnce(tokens, 0, 900), want);
+}
+
+TEST_F(DecoderTest, ASlotThatThereIsNotIsRefused) {
+  Load(TinyTranslationJson());
+  SetSources({5});
+  const int32_t slot = kNumSlots;
+  std::vector<float> logits(40);
+  EXPECT_THAT(decoder_->Step(std::vector<DecoderRow>{{2, 0, {&slot, 1}}}, logits.data()),
+              IsError(absl::StatusCode::kInvalidArgument, "slot 1000, allowed are 0 to 999"));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ constexpr size_t kMaxTextBytes = 1 << 15;
 constexpr int64_t kMaxRows = 256;
 constexpr size_t kMaxRequestBytes = 1 << 18;  // of its texts, which become tokens before it waits
 // Of all rows: a request is one piece of work, which nothing ends before its time.
-constexpr int64_t kMaxRequestSlots = 8 * kMaxSlots;
+constexpr int64_t kMaxRequestSlots = int64_t{8} * kMaxSlots;
 
 using Outputs = TensorModel::Outputs;
 using Inputs = TensorModel::Inputs;
@@ -67,6 +67,7 @@ class EvaTranslationModel final : public TensorModel {
   const TensorModelInfo& info() const override { return info_; }
   // What goes through the layers at a time: those of the sources, then one for each hypothesis.
   absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override;
+  StatePool state_pool() const override { return translator_->slots(); }
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:
@@ -289,17 +290,20 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaTranslationModel(
       ReadEvaEncoderWeights(encoder_reader, config->encoder);
   if (!encoder.ok()) return encoder.status();
   const int64_t num_encoder_parameters = encoder_reader.num_parameters();
-  absl::StatusOr<TranslationDecoderWeights> decoder =
+  absl::StatusOr<TranslationDecoderWeights> decoder_weights =
       ReadTranslationDecoderWeights(encoder_reader, decoder_reader, *config);
+  if (!decoder_weights.ok()) return decoder_weights.status();
+  const int64_t weight_bytes = Bytes(*encoder) + Bytes(*decoder_weights);
+  absl::StatusOr<std::unique_ptr<TranslationDecoder>> decoder =
+      TranslationDecoder::Create(*config, *std::move(decoder_weights), kMaxSlots, workers);
   if (!decoder.ok()) return decoder.status();
 
   TensorModelInfo info{.architecture = "eva_translation",
                        .num_parameters = num_encoder_parameters + decoder_reader.num_parameters(),
-                       .weight_bytes = Bytes(*encoder) + Bytes(*decoder)};
+                       .weight_bytes = weight_bytes};
   auto translator = std::make_unique<Translator>(
       std::make_unique<EvaEncoderNetwork>(config->encoder, *std::move(encoder), workers),
-      std::make_unique<TranslationDecoder>(*config, *std::move(decoder), workers),
-      config->decoder.vocab_size, workers);
+      *std::move(decoder), config->decoder.vocab_size, workers);
   return std::make_unique<EvaTranslationModel>(std::move(info), *config, *std::move(text),
                                                std::move(translator));
 }

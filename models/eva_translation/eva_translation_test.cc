@@ -217,6 +217,21 @@ TEST_F(EvaTranslationTest, CountsTheTokensOfItsHypotheses) {
   EXPECT_EQ(count(TranslationRequest({"e4 e5"}).BeamSize(7)), 3 + 7);
 }
 
+TEST_F(EvaTranslationTest, GivesBackTheMemoryOfAWideSearch) {
+  J json = TinyTranslationJson();
+  json["decoder"]["max_target_positions"] = 512;
+  json["generation"] = {{"max_len_b", 250}, {"min_len", 250}};
+  Load(json);
+  const TranslationRequest small({"e4"});
+  const Translations want = Run(small);
+  const StatePool before = model_->state_pool();
+  EXPECT_EQ(before.total_pages, kMaxSlots);
+  EXPECT_LT(before.free_pages, kMaxSlots);
+  Run(TranslationRequest({"e4 e5", "e6"}).BeamSize(64));
+  EXPECT_EQ(model_->state_pool().free_pages, kMaxSlots - kSlotsKept);
+  EXPECT_EQ(Run(small), want);
+}
+
 // One call of the model: nothing ends it before its time.
 TEST_F(EvaTranslationTest, RefusesMoreWorkThanARequestMayBe) {
   TranslationRequest wide(Texts(256, "e4"));

@@ -60,6 +60,13 @@ Translator::Translator(std::unique_ptr<EvaEncoderNetwork> encoder,
 
 absl::StatusOr<std::vector<BeamSearch::Finished>> Translator::Run(
     std::span<const TranslationTask> tasks, const std::function<bool()>& is_wanted) {
+  absl::StatusOr<std::vector<BeamSearch::Finished>> results = RunPasses(tasks, is_wanted);
+  decoder_->GiveBackSlots(kSlotsKept);
+  return results;
+}
+
+absl::StatusOr<std::vector<BeamSearch::Finished>> Translator::RunPasses(
+    std::span<const TranslationTask> tasks, const std::function<bool()>& is_wanted) {
   std::vector<BeamSearch::Finished> results;
   while (!tasks.empty()) {
     const std::span<const TranslationTask> pass = NextPass(tasks);

@@ -19,13 +19,16 @@ struct TranslationTask {
 };
 
 // Tokens of hypotheses whose keys and values a search may have to keep, and as many as are allowed
-// at a time: of a model with 6 layers of 512 numbers each is 24 KiB.
+// at a time: of a model with 6 layers of 512 numbers each is 24 KiB. Those of an ordinary sentence
+// keep their memory from one call to the next.
 int64_t MaxSlots(const BeamSearch::Options& search);
-inline constexpr int64_t kMaxSlots = 1 << 15;
+inline constexpr int kMaxSlots = 1 << 15;
+inline constexpr int kSlotsKept = 1 << 10;
 
 // Tokens to tokens. Not thread-safe.
 class Translator {
  public:
+  // `decoder` has kMaxSlots slots.
   Translator(std::unique_ptr<EvaEncoderNetwork> encoder,
              std::unique_ptr<TranslationDecoder> decoder, int target_vocab_size,
              WorkerPool& workers);
@@ -38,6 +41,9 @@ class Translator {
   // bit, on the other tasks. Cancelled as soon as `is_wanted`, asked before every token, is false.
   absl::StatusOr<std::vector<BeamSearch::Finished>> Run(std::span<const TranslationTask> tasks,
                                                         const std::function<bool()>& is_wanted);
+
+  // Memory of keys and values, in slots. Thread-safe.
+  StatePool slots() const { return decoder_->slots(); }
 
  private:
   // One sentence on its way.
@@ -57,6 +63,8 @@ class Translator {
     std::vector<int32_t> free_;
   };
 
+  absl::StatusOr<std::vector<BeamSearch::Finished>> RunPasses(
+      std::span<const TranslationTask> tasks, const std::function<bool()>& is_wanted);
   static std::span<const TranslationTask> NextPass(std::span<const TranslationTask> tasks);
   absl::Status Encode(std::span<const TranslationTask> tasks);
   absl::Status Step(std::span<Sentence> sentences);

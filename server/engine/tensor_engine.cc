@@ -100,10 +100,14 @@ bool TensorEngine::WaitUntilIdle(TimePoint deadline) {
 }
 
 EngineState TensorEngine::state() const {
+  const StatePool pool = model_->state_pool();
   absl::MutexLock lock(&mutex_);
   return {.running = num_in_flight_ - queue_.num_waiting(),
           .waiting = queue_.num_waiting(),
-          .waiting_tokens = queue_.waiting_tokens()};
+          .waiting_tokens = queue_.waiting_tokens(),
+          .pages_used = pool.total_pages - pool.free_pages,
+          .pages_total = pool.total_pages,
+          .page_bytes = pool.page_bytes};
 }
 
 void TensorEngine::Loop() {

@@ -173,6 +173,21 @@ TEST_F(TensorEngineTest, AModelWithoutMemoryRefusesAndServesOn) {
   EXPECT_TRUE(Take(1).completion.status.ok());
 }
 
+// Keeps something in memory between passes.
+class RememberingModel : public FakeTensorModel {
+ public:
+  StatePool state_pool() const override {
+    return {.page_bytes = 8, .total_pages = 5, .free_pages = 2};
+  }
+};
+
+TEST_F(TensorEngineTest, TellsWhatTheModelKeepsInMemory) {
+  const TensorEngine engine(std::make_unique<RememberingModel>(), {}, observer_);
+  EXPECT_EQ(engine.state().pages_used, 3);
+  EXPECT_EQ(engine.state().pages_total, 5);
+  EXPECT_EQ(engine.state().page_bytes, 8);
+}
+
 TEST_F(TensorEngineTest, ReportsToTheObserver) {
   HoldModel();
   for (const char* data : {"a", "b"}) ASSERT_TRUE(Submit(data).ok());
