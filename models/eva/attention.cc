@@ -6,6 +6,7 @@
 #include "kernels/relative_bias.h"
 #include "kernels/window_attend.h"
 #include "models/io/json_fields.h"
+#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -127,7 +128,7 @@ absl::StatusOr<EvaAttentionConfig> ReadEvaAttentionConfig(const nlohmann::json& 
                                                           const std::string& where) {
   if (!attn.is_object()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(where, " is ", attn.dump().substr(0, 64), "; allowed: an object"));
+        absl::StrCat(where, " is ", JsonExcerpt(attn), "; allowed: an object"));
   }
   JsonFields fields(attn, where);
   EvaAttentionConfig config;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/relative_bias.h"
 #include "models/io/json_fields.h"
+#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -32,7 +33,7 @@ absl::StatusOr<CausalAttentionConfig> ReadCausalAttentionConfig(const nlohmann::
                                                                 const std::string& where) {
   if (!attn.is_object()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(where, " is ", attn.dump().substr(0, 64), "; allowed: an object"));
+        absl::StrCat(where, " is ", JsonExcerpt(attn), "; allowed: an object"));
   }
   JsonFields fields(attn, where);
   CausalAttentionConfig config;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/io/json_fields.h"
+#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -37,9 +38,8 @@ class IdentityModel final : public TensorModel {
 
 absl::StatusOr<TensorSpec> ReadInput(const nlohmann::json& json, const std::string& where) {
   if (!json.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, " is ", json.dump().substr(0, 64),
-                     ", allowed is {\"datatype\": ..., \"shape\": ...}"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        where, " is ", JsonExcerpt(json), ", allowed is {\"datatype\": ..., \"shape\": ...}"));
   }
   JsonFields fields(json, where);
   const std::optional<TensorType> type = TensorTypeFromName(fields.String("datatype", "FP32"));
@@ -57,8 +57,7 @@ absl::StatusOr<std::vector<TensorSpec>> ReadInputs(const nlohmann::json& config,
   const auto found = config.find("inputs");
   const nlohmann::json& inputs = found == config.end() ? one : *found;
   if (!inputs.is_array() || inputs.empty() || inputs.size() > kMaxInputs) {
-    return absl::InvalidArgumentError(absl::StrCat(where, ": \"inputs\" is ",
-                                                   inputs.dump().substr(0, 64),
+    return absl::InvalidArgumentError(absl::StrCat(where, ": \"inputs\" is ", JsonExcerpt(inputs),
                                                    ", allowed is a list of 1 to ", kMaxInputs));
   }
   std::vector<TensorSpec> specs;

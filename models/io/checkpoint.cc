@@ -51,8 +51,8 @@ absl::Status Checkpoint::OpenShards() {
   for (const auto& [name, shard] : weight_map->items()) {
     if (!shard.is_string() || !IsPlainFileName(shard.get<std::string>())) {
       return absl::InvalidArgumentError(
-          absl::StrCat(root_file_.string(), ": weight_map: tensor \"", name, "\": ", shard.dump(),
-                       " is not the name of a file in this directory"));
+          absl::StrCat(root_file_.string(), ": weight_map: tensor \"", name,
+                       "\": ", JsonExcerpt(shard), " is not the name of a file in this directory"));
     }
     const auto [entry, is_new] = opened.emplace(shard.get<std::string>(), files_.size());
     if (is_new) {

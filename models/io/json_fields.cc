@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -45,9 +46,9 @@ const nlohmann::json* JsonFields::Object(const char* key) {
 void JsonFields::Fail(const char* key, const std::string& allowed) {
   if (!status_.ok()) return;
   const nlohmann::json* value = Find(key);
-  status_ = absl::InvalidArgumentError(absl::StrCat(where_, ": \"", key, "\" is ",
-                                                    value == nullptr ? "missing" : value->dump(),
-                                                    "; allowed: ", allowed));
+  status_ = absl::InvalidArgumentError(
+      absl::StrCat(where_, ": \"", key, "\" is ",
+                   value == nullptr ? "missing" : JsonExcerpt(*value), "; allowed: ", allowed));
 }
 
 int64_t JsonFields::Integer(const char* key, std::optional<int64_t> fallback, int64_t min,

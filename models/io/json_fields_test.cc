@@ -31,6 +31,14 @@ TEST(JsonFieldsTest, NamesFileKeyValueAndWhatIsAllowed) {
   EXPECT_THAT(fields.status(), IsError(kInvalid, "dir/config.json", "\"i\"", "11", "from 0 to 10"));
 }
 
+TEST(JsonFieldsTest, ShowsTheBeginningOfALongValue) {
+  const nlohmann::json json = {{"i", std::string(1'000'000, 'x')}};
+  JsonFields fields(json, "file");
+  fields.Integer("i", {}, 0, 10);
+  EXPECT_THAT(fields.status(), IsError(kInvalid, "\"i\" is \"xxx", "xxx...; allowed: a whole"));
+  EXPECT_LT(fields.status().message().size(), 200u);
+}
+
 TEST(JsonFieldsTest, NamesAMissingKey) {
   const auto json = nlohmann::json::object();
   JsonFields fields(json, "file");

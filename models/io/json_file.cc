@@ -12,22 +12,32 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::strin
   using Event = nlohmann::json::parse_event_t;
   std::set<std::string> keys;
   std::string duplicate;
-  const auto watch_keys = [&](int depth, Event event, nlohmann::json& parsed) {
+  bool is_too_deep = false;
+  // What it refuses is read on but not kept.
+  const auto watch = [&](int depth, Event event, nlohmann::json& parsed) {
+    if (depth >= kMaxJsonDepth && (event == Event::object_start || event == Event::array_start)) {
+      is_too_deep = true;
+      return false;
+    }
     if (event != Event::key || depth != 1) return true;
     const std::string key = parsed.get<std::string>();
     if (!keys.insert(key).second) duplicate = key;
     return true;
   };
-  nlohmann::json value = nlohmann::json::parse(text, watch_keys, /*allow_exceptions=*/false);
+  nlohmann::json value = nlohmann::json::parse(text, watch, /*allow_exceptions=*/false);
   if (value.is_discarded()) {
     return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": not valid JSON"));
   }
   if (!value.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": not a JSON object"));
   }
+  if (is_too_deep) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(std::string(where), ": nested deeper than ", kMaxJsonDepth));
+  }
   if (!duplicate.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(std::string(where), ": \"", duplicate, "\" comes twice"));
+        absl::StrCat(std::string(where), ": ", JsonExcerpt(duplicate), " comes twice"));
   }
   return value;
 }
@@ -38,6 +48,14 @@ absl::StatusOr<nlohmann::json> ReadJsonObject(const std::filesystem::path& path)
   const auto bytes = file->bytes();
   return ParseJsonObject({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
                          path.string());
+}
+
+std::string JsonExcerpt(const nlohmann::json& value) {
+  constexpr size_t kMaxSize = 64;
+  std::string text =
+      value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+  if (text.size() > kMaxSize) text.replace(kMaxSize, std::string::npos, "...");
+  return text;
 }
 
 }  // namespace evaserve

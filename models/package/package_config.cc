@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/io/json_fields.h"
+#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -17,7 +18,7 @@ constexpr size_t kMaxRank = 16;
 absl::StatusOr<TensorSpec> ReadTensor(const nlohmann::json& json, const std::string& where) {
   if (!json.is_object()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(where, " is ", json.dump().substr(0, 64),
+        absl::StrCat(where, " is ", JsonExcerpt(json),
                      ", allowed is {\"name\": ..., \"datatype\": ..., \"shape\": [-1, ...]}"));
   }
   JsonFields fields(json, where);

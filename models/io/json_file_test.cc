@@ -1,0 +1,61 @@
+#include "models/io/json_file.h"
+
+#include "gtest/gtest.h"
+#include "models/testing/status_matchers.h"
+
+namespace evaserve {
+namespace {
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+std::string Repeated(const std::string& text, int count) {
+  std::string result;
+  for (int i = 0; i < count; ++i) result += text;
+  return result;
+}
+
+// An object around this many lists in each other.
+std::string Nested(int lists) {
+  return "{\"a\": " + Repeated("[", lists) + Repeated("]", lists) + "}";
+}
+
+TEST(ParseJsonObjectTest, RefusesWhatIsNoObject) {
+  EXPECT_THAT(ParseJsonObject("{", "file").status(), IsError(kInvalid, "file: not valid JSON"));
+  EXPECT_THAT(ParseJsonObject("[1]", "file").status(), IsError(kInvalid, "not a JSON object"));
+}
+
+TEST(ParseJsonObjectTest, RefusesAKeyThatComesTwice) {
+  EXPECT_THAT(ParseJsonObject(R"({"a": 1, "a": 2})", "file").status(),
+              IsError(kInvalid, "file: \"a\" comes twice"));
+  EXPECT_TRUE(ParseJsonObject(R"({"a": {"b": 1}, "b": 2})", "file").ok());
+}
+
+TEST(ParseJsonObjectTest, TakesWhatIsNestedToTheLimit) {
+  const auto json = ParseJsonObject(Nested(63), "file");
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ(json->dump(), "{\"a\":" + Repeated("[", 63) + Repeated("]", 63) + "}");
+}
+
+// To copy or to print what is nested 100,000 deep is the end of the stack.
+TEST(ParseJsonObjectTest, RefusesWhatIsNestedDeeper) {
+  for (const std::string& text :
+       {Nested(64), Nested(100'000), Repeated("[", 100'000) + Repeated("]", 100'000),
+        Repeated("{\"a\":", 65) + "1" + Repeated("}", 65)}) {
+    EXPECT_THAT(ParseJsonObject(text, "file").status(), IsError(kInvalid, "file: "))
+        << text.substr(0, 80);
+  }
+  EXPECT_THAT(ParseJsonObject(Nested(64), "file").status(),
+              IsError(kInvalid, "file: nested deeper than 64"));
+}
+
+TEST(JsonExcerptTest, ShowsShortValuesWhole) {
+  EXPECT_EQ(JsonExcerpt({{"a", {1, "x"}}}), R"({"a":[1,"x"]})");
+}
+
+TEST(JsonExcerptTest, CutsLongOnesAndPrintsAnyBytes) {
+  EXPECT_EQ(JsonExcerpt(std::string(1000, 'x')), "\"" + std::string(63, 'x') + "...");
+  EXPECT_EQ(JsonExcerpt("\xc3\xa9 \xff"), "\"\\u00e9 \\ufffd\"");
+}
+
+}  // namespace
+}  // namespace evaserve
