@@ -19,7 +19,9 @@ std::string NameOf(const v1::Class& one) {
 
 void PrintClasses(const std::string& file, const v1::ClassifyResponse& response, bool as_json) {
   if (as_json) {
-    nlohmann::ordered_json json = {{"file", file}, {"classes", nlohmann::json::array()}};
+    nlohmann::ordered_json json;
+    SetBytes(json, "file", file);
+    json["classes"] = nlohmann::json::array();
     for (const v1::Class& one : response.classes()) {
       json["classes"].push_back(
           {{"index", one.index()}, {"label", one.label()}, {"probability", one.probability()}});

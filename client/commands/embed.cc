@@ -27,7 +27,8 @@ double CosineSimilarity(const v1::EmbedResponse& a, const v1::EmbedResponse& b) 
 
 void PrintEmbedding(const std::string& file, const v1::EmbedResponse& response, bool as_json) {
   if (as_json) {
-    nlohmann::ordered_json json = {{"file", file}};
+    nlohmann::ordered_json json;
+    SetBytes(json, "file", file);
     json["embedding"] = response.embedding();
     json["usage"] = ToJson(response.usage());
     json["timings"] = ToJson(response.timings());

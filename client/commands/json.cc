@@ -104,6 +104,8 @@ std::string Escape(std::string_view bytes) {
   return absl::CHexEscape(absl::string_view(bytes.data(), bytes.size()));
 }
 
-std::string ToLine(const nlohmann::ordered_json& json) { return json.dump() + "\n"; }
+std::string ToLine(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
 
 }  // namespace evaserve

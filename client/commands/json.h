@@ -24,7 +24,7 @@ std::string FinishReasonName(v1::FinishReason reason);
 // Printable ASCII as it is, everything else as in a C string.
 std::string Escape(std::string_view bytes);
 
-// The object on a line of its own.
+// The object on a line of its own. What is not UTF-8 in it is replaced; SetBytes() keeps it.
 std::string ToLine(const nlohmann::ordered_json& json);
 
 }  // namespace evaserve

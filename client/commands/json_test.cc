@@ -19,6 +19,10 @@ TEST(JsonTest, OtherBytesStandInBase64) {
   EXPECT_EQ(ToLine(ToJson(response)), "{\"text_base64\":\"ww==\"}\n");
 }
 
+TEST(JsonTest, ALineIsUtf8WhateverIsInIt) {
+  EXPECT_EQ(ToLine({{"label", "caf\xe9"}}), "{\"label\":\"caf\xef\xbf\xbd\"}\n");
+}
+
 TEST(JsonTest, AControlTokenHasANameInsteadOfBytes) {
   v1::GenerateResponse response;
   v1::TokenLogprob& token = *response.add_tokens()->mutable_chosen();

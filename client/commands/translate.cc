@@ -48,7 +48,9 @@ bool IsBlank(const std::string& text) { return absl::StripAsciiWhitespace(text).
 
 void PrintTranslation(const std::string& text, const Translation& translation, bool as_json) {
   if (!as_json) return PrintBytes(absl::StrCat(translation.text, "\n"));
-  nlohmann::ordered_json json = {{"text", text}, {"translation", translation.text}};
+  nlohmann::ordered_json json;
+  SetBytes(json, "text", text);
+  SetBytes(json, "translation", translation.text);
   if (!IsBlank(text)) json["score"] = translation.score;
   PrintBytes(ToLine(json));
 }

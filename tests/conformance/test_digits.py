@@ -1,7 +1,10 @@
 """The demo classifier through the server: as accurate as its card says, and the same as the
 PyTorch module that was trained (tools/train_digits), from files and from tensors."""
 
+import base64
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -124,6 +127,15 @@ def test_eva_classify(server, pytestconfig):
     wrong = subprocess.run([*command, __file__], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "neither a JPEG nor a PNG" in wrong.stderr
+
+
+def test_eva_classify_names_any_file(server, pytestconfig, tmp_path):
+    image = bytes(tmp_path) + b"/\xff.png"
+    shutil.copy(DIGITS / "seven.png", image)
+    command = [pytestconfig.getoption("eva"), "--server", server.target, "--json", "classify"]
+    said = json.loads(subprocess.run([*command, image], capture_output=True, check=True).stdout)
+    assert base64.b64decode(said["file_base64"]) == image
+    assert said["classes"][0]["label"] == "7"
 
 
 def test_what_it_takes_is_in_the_metadata(client):
