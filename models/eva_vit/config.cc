@@ -32,6 +32,10 @@ void ReadMlp(JsonFields& fields, EvaVitConfig& config) {
   config.is_gated = fields.Boolean("use_glu", false);
   const int size = static_cast<int>(config.size * ratio);
   config.mlp_size = config.is_gated ? size * 2 / 3 : size;
+  if (config.mlp_size < 1) {
+    fields.Fail("mlp_ratio",
+                absl::StrCat("enough for one hidden feature of embed_dim ", config.size));
+  }
   if (fields.String("hidden_act", "gelu") != "gelu") fields.Fail("hidden_act", "\"gelu\"");
 }
 

@@ -54,6 +54,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"Patch", [](J& j) { j["patch_size"] = 5; }, "a multiple of patch_size, 5"},
         BadConfig{"NoDepth", [](J& j) { j.erase("depth"); }, "\"depth\" is missing"},
         BadConfig{"Activation", [](J& j) { j["hidden_act"] = "relu"; }, "\"hidden_act\""},
+        BadConfig{"NoMlp", [](J& j) { j["mlp_ratio"] = 0.01; }, "\"mlp_ratio\" is 0.01"},
+        BadConfig{"NoGatedMlp",
+                  [](J& j) {
+                    j["mlp_ratio"] = 0.05;
+                    j["use_glu"] = true;
+                  },
+                  "\"mlp_ratio\" is 0.05"},
         BadConfig{"HeadDim", [](J& j) { j["num_heads"] = 16; }, "attn: head_dim"},
         BadConfig{"Window", [](J& j) { j["attn"]["window_size"] = 3; }, "attn: "},
         BadConfig{"Biases",

@@ -64,6 +64,11 @@ WeightView TensorReader::View(const std::string& name, const std::vector<int64_t
   }
   int64_t elements = 1;
   for (int64_t size : shape) elements *= size;
+  if (shape.empty() || elements == 0) {
+    Fail(*tensor.file, name,
+         absl::StrCat("shape ", ShapeText(shape), "; allowed: one size or more, each above 0"));
+    return {};
+  }
   num_parameters_ += elements;
   return {tensor.view->bytes.data(), *dtype, shape.front(), elements / shape.front()};
 }

@@ -14,8 +14,9 @@ namespace evaserve {
 // Reads a checkpoint's tensors one after another and keeps the first error, like JsonFields.
 //
 // An error is an InvalidArgument that names the file and the tensor: one that is missing, has
-// another shape than asked for, or a type other than F32, BF16 and F16; or one that config.json has
-// no place for though it would change the results. After an error all results are empty.
+// another shape than asked for, a size of 0, or a type other than F32, BF16 and F16; or one that
+// config.json has no place for though it would change the results. After an error all results are
+// empty.
 class TensorReader {
  public:
   // `prefix` begins the names of all tensors: that of a part of the model.
