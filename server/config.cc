@@ -42,7 +42,9 @@ ModelSpec ParseModel(const std::string& text) {
     // "dir/" has an empty last component.
     spec.directory = text;
     const auto clean = (spec.directory / "").parent_path();
-    spec.name = std::filesystem::absolute(clean).lexically_normal().filename().string();
+    std::error_code error;  // if there is no working directory
+    const auto absolute = std::filesystem::absolute(clean, error);
+    spec.name = (error ? clean : absolute).lexically_normal().filename().string();
   } else {
     spec.name = text.substr(0, equals);
     spec.directory = text.substr(equals + 1);

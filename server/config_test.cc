@@ -41,6 +41,19 @@ TEST(ConfigTest, AModelIsNamedAfterItsDirectory) {
   EXPECT_FALSE(parsed.config->dtype.has_value());
 }
 
+TEST(ConfigTest, AModelHasItsNameWithoutAWorkingDirectory) {
+  const std::filesystem::path before = std::filesystem::current_path();
+  {
+    const TempDir gone;
+    std::filesystem::current_path(gone.path());
+  }
+  const auto parsed = Parse({"--model", "evabyte"});
+  std::filesystem::current_path(before);
+
+  ASSERT_TRUE(parsed.config) << parsed.message;
+  EXPECT_EQ(parsed.config->models[0].name, "evabyte");
+}
+
 TEST(ConfigTest, AModelMayBeGivenAName) {
   const auto parsed = Parse({"--model", "a=/x", "--model", "b=/y=z"});
 

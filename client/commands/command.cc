@@ -34,7 +34,8 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
     return bytes.str();
   }
   std::ifstream file(path, std::ios::binary);
-  if (std::filesystem::is_directory(path)) {
+  std::error_code error;  // such a path cannot be opened either
+  if (std::filesystem::is_directory(path, error)) {
     return absl::InvalidArgumentError(absl::StrCat("cannot read ", path, ": it is a directory"));
   }
   if (!file) return absl::NotFoundError(absl::StrCat("cannot read ", path, ": ", strerror(errno)));

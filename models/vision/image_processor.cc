@@ -166,8 +166,8 @@ std::string ImageProcessing::Describe() const {
 absl::StatusOr<ImageProcessing> ReadImageProcessing(const std::filesystem::path& directory,
                                                     int image_size) {
   const std::filesystem::path path = directory / "preprocessor_config.json";
-  if (!std::filesystem::exists(path)) return DeiTProcessing(image_size);
   const absl::StatusOr<nlohmann::json> config = ReadJsonObject(path);
+  if (absl::IsNotFound(config.status())) return DeiTProcessing(image_size);
   if (!config.ok()) return config.status();
   absl::StatusOr<ImageProcessing> processing = Parse(*config, path.string());
   if (!processing.ok()) return processing.status();

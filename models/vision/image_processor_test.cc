@@ -29,6 +29,14 @@ TEST(ReadImageProcessingTest, IsDeiTsWithoutAFile) {
   EXPECT_FLOAT_EQ(processing->mean[0], 0.485f);
 }
 
+TEST(ReadImageProcessingTest, SaysWhyTheFileCannotBeRead) {
+  TempDir directory;
+  const auto path = directory.path() / "preprocessor_config.json";
+  std::filesystem::create_symlink(path, path);
+  EXPECT_THAT(ReadImageProcessing(directory.path(), 224).status(),
+              IsError(absl::StatusCode::kInternal, "preprocessor_config.json: Too many levels"));
+}
+
 TEST(ReadImageProcessingTest, ReadsWhatHuggingFaceWrites) {
   const auto processing = Read(R"({"do_resize": true, "size": {"height": 32, "width": 32},
       "resample": 2, "do_rescale": true, "rescale_factor": 0.00392156862745098,
