@@ -35,27 +35,30 @@ ImageProcessing DeiTProcessing(int image_size) {
           .std = kImageNetStd};
 }
 
-// A size is a number, {"height", "width"}, or, of `size` alone, {"shortest_edge"}.
+// A size is a number, {"height", "width"}, or, of `size` alone, {"shortest_edge"}. Other keys, such
+// as a "longest_edge", would change what an image becomes.
 void ReadSize(const nlohmann::json& config, const char* key, JsonFields& fields, int& height,
               int& width, int* shortest_edge) {
   const nlohmann::json& value = config[key];
-  const auto side = [&](const char* name) {
-    const auto found = value.find(name);
-    const bool fits =
-        found != value.end() && found->is_number_integer() && *found >= 1 && *found <= kMaxSide;
-    return fits ? found->get<int>() : 0;
+  const auto fits = [](const nlohmann::json& side) {
+    return side.is_number_integer() && side >= 1 && side <= kMaxSide;
   };
-  if (value.is_number_integer() && value >= 1 && value <= kMaxSide) {
+  // Whether these are the keys, and their values sides. null is no value.
+  const auto has_only = [&](const std::vector<const char*>& names) {
+    const auto is_null = [](const nlohmann::json& side) { return side.is_null(); };
+    return value.is_object() &&
+           std::ssize(value) - std::ranges::count_if(value, is_null) == std::ssize(names) &&
+           std::ranges::all_of(
+               names, [&](const char* name) { return value.contains(name) && fits(value[name]); });
+  };
+  if (fits(value)) {
     height = width = value.get<int>();
-    return;
-  }
-  if (value.is_object()) {
-    height = side("height");
-    width = side("width");
-    if (shortest_edge != nullptr) *shortest_edge = side("shortest_edge");
-  }
-  const bool has_edge = shortest_edge != nullptr && *shortest_edge > 0;
-  if (has_edge == (height > 0 && width > 0)) {
+  } else if (has_only({"height", "width"})) {
+    height = value["height"].get<int>();
+    width = value["width"].get<int>();
+  } else if (shortest_edge != nullptr && has_only({"shortest_edge"})) {
+    *shortest_edge = value["shortest_edge"].get<int>();
+  } else {
     fields.Fail(key, absl::StrCat("{\"height\": ..., \"width\": ...}",
                                   shortest_edge == nullptr ? "" : " or {\"shortest_edge\": ...}",
                                   ", each 1 to ", kMaxSide));

@@ -49,9 +49,10 @@ TEST(ReadImageProcessingTest, ReadsWhatHuggingFaceWrites) {
 }
 
 TEST(ReadImageProcessingTest, ReadsTheShorterSideAndTheCrop) {
-  const auto processing = Read(R"({"size": {"shortest_edge": 40}, "do_center_crop": true,
+  const auto processing =
+      Read(R"({"size": {"shortest_edge": 40, "height": null}, "do_center_crop": true,
       "crop_size": 32, "do_normalize": false, "do_rescale": false})",
-                               32);
+           32);
   ASSERT_TRUE(processing.ok()) << processing.status();
   EXPECT_EQ(processing->Describe(),
             "resize the shorter side to 40 (bicubic), crop 32x32, times 1, minus [0,0,0], divided "
@@ -77,6 +78,18 @@ INSTANTIATE_TEST_SUITE_P(
         BadProcessing{"Size", R"({"size": "big"})", "\"size\" is \"big\""},
         BadProcessing{"Width", R"({"size": {"height": 32}})", "\"size\""},
         BadProcessing{"Both", R"({"size": {"height": 3, "width": 3, "shortest_edge": 3}})", "size"},
+        BadProcessing{"EdgeAndHeight", R"({"size": {"shortest_edge": 40, "height": 32},
+            "do_center_crop": true, "crop_size": 32})",
+                      "\"size\" is {\"height\":32,\"shortest_edge\":40}"},
+        BadProcessing{"EdgeAndNoHeight", R"({"size": {"shortest_edge": 40, "height": "x"},
+            "do_center_crop": true, "crop_size": 32})",
+                      "\"size\""},
+        BadProcessing{"TwoEdges", R"({"size": {"shortest_edge": 40, "longest_edge": 50},
+            "do_center_crop": true, "crop_size": 32})",
+                      "\"longest_edge\":50"},
+        BadProcessing{"CropEdge", R"({"size": 32, "do_center_crop": true,
+            "crop_size": {"shortest_edge": 32}})",
+                      "\"crop_size\""},
         BadProcessing{"Zero", R"({"size": 0})", "each 1 to 8192"},
         BadProcessing{"NoCrop", R"({"size": 32, "do_center_crop": true})", "\"crop_size\""},
         BadProcessing{"Resample", R"({"size": 32, "resample": 1})", "0 (nearest), 2 (bilinear)"},
