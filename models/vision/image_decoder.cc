@@ -20,28 +20,41 @@ absl::Status Damaged(const char* format, const char* why) {
   return absl::InvalidArgumentError(absl::StrCat("not a readable ", format, ": ", why));
 }
 
-absl::Status CheckSize(int64_t width, int64_t height) {
-  if (width > 0 && height > 0 && width * height <= kMaxImagePixels) return absl::OkStatus();
+absl::Status NoImage(std::string_view file) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("got ", file.size(), " bytes that are neither a JPEG nor a PNG file"));
+}
+
+absl::StatusOr<ImageSize> CheckedSize(int64_t width, int64_t height) {
+  if (width > 0 && height > 0 && width <= kMaxImagePixels / height) {
+    return ImageSize{width, height};
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("got ", width, "x", height, " pixels, allowed are ", kMaxImagePixels));
 }
 
-absl::StatusOr<Image> DecodeJpeg(std::string_view file) {
-  const std::unique_ptr<void, int (*)(tjhandle)> decoder(tjInitDecompress(), tjDestroy);
+using JpegDecoder = std::unique_ptr<void, int (*)(tjhandle)>;
+
+absl::StatusOr<ImageSize> ReadJpegSize(std::string_view file, const JpegDecoder& decoder) {
   if (decoder == nullptr) return absl::ResourceExhaustedError("no memory for an image decoder");
-  const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
-  Image image;
-  int subsampling = 0;
-  int color_space = 0;
-  if (tjDecompressHeader3(decoder.get(), bytes, file.size(), &image.width, &image.height,
-                          &subsampling, &color_space) != 0 ||
-      image.width <= 0) {
+  int width = 0, height = 0, subsampling = 0, color_space = 0;
+  if (tjDecompressHeader3(decoder.get(), reinterpret_cast<const unsigned char*>(file.data()),
+                          file.size(), &width, &height, &subsampling, &color_space) != 0 ||
+      width <= 0) {
     return Damaged("JPEG", tjGetErrorStr2(decoder.get()));
   }
   if (color_space == TJCS_CMYK || color_space == TJCS_YCCK) {
     return Damaged("JPEG", "its colours are CMYK, allowed are RGB and grey");
   }
-  if (absl::Status status = CheckSize(image.width, image.height); !status.ok()) return status;
+  return CheckedSize(width, height);
+}
+
+absl::StatusOr<Image> DecodeJpeg(std::string_view file) {
+  const JpegDecoder decoder(tjInitDecompress(), tjDestroy);
+  const absl::StatusOr<ImageSize> size = ReadJpegSize(file, decoder);
+  if (!size.ok()) return size.status();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
+  Image image{.width = static_cast<int>(size->width), .height = static_cast<int>(size->height)};
   image.rgb.resize(size_t(image.width) * image.height * kRgb);
   // A cut file is only a warning to the library, which makes the rest grey.
   if (tjDecompress2(decoder.get(), bytes, file.size(), image.rgb.data(), image.width, /*pitch=*/0,
@@ -51,14 +64,27 @@ absl::StatusOr<Image> DecodeJpeg(std::string_view file) {
   return image;
 }
 
+uint32_t BigEndian(std::string_view bytes) {
+  uint32_t value = 0;
+  for (const char byte : bytes) value = value << 8 | static_cast<uint8_t>(byte);
+  return value;
+}
+
+// Of a PNG file's chunks the first is the header, which begins with width and height.
+absl::StatusOr<ImageSize> ReadPngSize(std::string_view file) {
+  constexpr size_t kType = 12, kWidth = 16, kHeight = 20, kEnd = 24;
+  if (file.size() < kEnd || file.substr(kType, 4) != "IHDR") return Damaged("PNG", "no header");
+  return CheckedSize(BigEndian(file.substr(kWidth, 4)), BigEndian(file.substr(kHeight, 4)));
+}
+
 absl::StatusOr<Image> DecodePng(std::string_view file) {
+  if (const auto size = ReadPngSize(file); !size.ok()) return size.status();
   png_image png{};
   png.version = PNG_IMAGE_VERSION;
   const std::unique_ptr<png_image, void (*)(png_image*)> closing(&png, png_image_free);
   if (png_image_begin_read_from_memory(&png, file.data(), file.size()) == 0) {
     return Damaged("PNG", png.message);
   }
-  if (absl::Status status = CheckSize(png.width, png.height); !status.ok()) return status;
   png.format = PNG_FORMAT_RGBA;  // as RGB the library would mix a background in
   png.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
   std::vector<uint8_t> rgba(PNG_IMAGE_SIZE(png));
@@ -75,11 +101,16 @@ absl::StatusOr<Image> DecodePng(std::string_view file) {
 
 }  // namespace
 
+absl::StatusOr<ImageSize> ReadImageSize(std::string_view file) {
+  if (file.starts_with(kJpegBegin)) return ReadJpegSize(file, {tjInitDecompress(), tjDestroy});
+  if (file.starts_with(kPngBegin)) return ReadPngSize(file);
+  return NoImage(file);
+}
+
 absl::StatusOr<Image> DecodeImage(std::string_view file) {
   if (file.starts_with(kJpegBegin)) return DecodeJpeg(file);
   if (file.starts_with(kPngBegin)) return DecodePng(file);
-  return absl::InvalidArgumentError(
-      absl::StrCat("got ", file.size(), " bytes that are neither a JPEG nor a PNG file"));
+  return NoImage(file);
 }
 
 }  // namespace evaserve

@@ -9,6 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "models/testing/status_matchers.h"
 #include "models/vision/testing/pattern.h"
+#include "models/vision/testing/png_file.h"
 
 namespace evaserve {
 namespace {
@@ -122,6 +123,25 @@ TEST(DecodeImageTest, RefusesSizesBeyondTheLimit) {
   png.replace(kWidth, 8, std::string("\0\0\xff\xff\0\0\xff\xff", 8));
   png.replace(kHeaderCrc, 4, absl::HexStringToBytes("39674e07"));
   EXPECT_THAT(DecodeImage(png).status(), IsError(kInvalid, "65535x65535 pixels, allowed are"));
+  EXPECT_THAT(ReadImageSize(png).status(), IsError(kInvalid, "65535x65535 pixels, allowed are"));
+}
+
+TEST(ReadImageSizeTest, LooksAtTheHeaderOnly) {
+  const std::string png = PngFile(Pattern(40, 30)).substr(0, 24);
+  const std::string jpeg = Jpeg(Pattern(40, 30), TJPF_RGB).substr(0, 1000);
+  for (const std::string& file : {png, jpeg}) {
+    const auto size = ReadImageSize(file);
+    ASSERT_TRUE(size.ok()) << size.status();
+    EXPECT_EQ(size->width, 40);
+    EXPECT_EQ(size->height, 30);
+    EXPECT_THAT(DecodeImage(file).status(), IsError(kInvalid, "not a readable"));
+  }
+}
+
+TEST(ReadImageSizeTest, RefusesWhatHasNoHeader) {
+  EXPECT_THAT(ReadImageSize("\x89PNG\r\n\x1a\n").status(), IsError(kInvalid, "PNG: no header"));
+  EXPECT_THAT(ReadImageSize("\xff\xd8\xff").status(), IsError(kInvalid, "not a readable JPEG"));
+  EXPECT_THAT(ReadImageSize("GIF89a").status(), IsError(kInvalid, "neither a JPEG nor a PNG"));
 }
 
 }  // namespace

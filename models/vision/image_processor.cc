@@ -122,21 +122,13 @@ std::pair<int, int> FinalSize(const ImageProcessing& processing) {
   return {processing.resize_height, processing.resize_width};
 }
 
-absl::StatusOr<Image> Scale(const Image& image, const ImageProcessing& processing) {
-  if (processing.resize_height > 0) {
-    return Resize(image, processing.resize_width, processing.resize_height, processing.resample);
-  }
-  if (processing.shortest_edge == 0) return image;
-  const int shorter = std::min(image.width, image.height);
-  const int64_t width = int64_t{image.width} * processing.shortest_edge / shorter;
-  const int64_t height = int64_t{image.height} * processing.shortest_edge / shorter;
-  // A thin strip becomes huge.
-  if (width * height > kMaxImagePixels) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "got ", image.width, "x", image.height, " pixels, which are ", width, "x", height,
-        " once the shorter side is ", processing.shortest_edge, "; allowed are ", kMaxImagePixels));
-  }
-  return Resize(image, static_cast<int>(width), static_cast<int>(height), processing.resample);
+// What an image is scaled to.
+ImageSize ScaledSize(const ImageSize& size, const ImageProcessing& processing) {
+  if (processing.resize_height > 0) return {processing.resize_width, processing.resize_height};
+  if (processing.shortest_edge == 0) return size;
+  const int64_t edge = processing.shortest_edge;
+  const int64_t shorter = std::min(size.width, size.height);
+  return {size.width * edge / shorter, size.height * edge / shorter};
 }
 
 void Normalize(const Image& image, const ImageProcessing& processing, float* pixels) {
@@ -181,11 +173,27 @@ absl::StatusOr<ImageProcessing> ReadImageProcessing(const std::filesystem::path&
                                                  image_size));
 }
 
+absl::StatusOr<int64_t> CountPixels(std::string_view file, const ImageProcessing& processing) {
+  const absl::StatusOr<ImageSize> size = ReadImageSize(file);
+  if (!size.ok()) return size.status();
+  const ImageSize scaled = ScaledSize(*size, processing);
+  // Width comes first, so this is the most that there is on the way. A thin strip becomes huge.
+  const ImageSize most = {scaled.width, std::max(size->height, scaled.height)};
+  if (most.pixels() > kMaxImagePixels) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("got ", size->width, "x", size->height, " pixels, which are ", most.width, "x",
+                     most.height, " while they are scaled; allowed are ", kMaxImagePixels));
+  }
+  return std::max(size->pixels(), most.pixels());
+}
+
 absl::Status ProcessImage(std::string_view file, const ImageProcessing& processing, float* pixels) {
+  if (const auto count = CountPixels(file, processing); !count.ok()) return count.status();
   absl::StatusOr<Image> image = DecodeImage(file);
   if (!image.ok()) return image.status();
-  image = Scale(*image, processing);
-  if (!image.ok()) return image.status();
+  const ImageSize size = ScaledSize({image->width, image->height}, processing);
+  *image = Resize(*image, static_cast<int>(size.width), static_cast<int>(size.height),
+                  processing.resample);
   if (processing.crop_height > 0) {
     *image = CenterCrop(*image, processing.crop_width, processing.crop_height);
   }

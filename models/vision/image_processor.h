@@ -37,8 +37,13 @@ struct ImageProcessing {
 absl::StatusOr<ImageProcessing> ReadImageProcessing(const std::filesystem::path& directory,
                                                     int image_size);
 
+// How many pixels a file has, or on its way through ProcessImage() if that is more. Looks at its
+// header only. InvalidArgument as ReadImageSize(), and for more than kMaxImagePixels.
+absl::StatusOr<int64_t> CountPixels(std::string_view file, const ImageProcessing& processing);
+
 // Decodes a JPEG or PNG file and writes [3, height, width] floats to `pixels`, of the size that
-// `processing` ends in. InvalidArgument as DecodeImage().
+// `processing` ends in. InvalidArgument as DecodeImage()
+// and CountPixels().
 absl::Status ProcessImage(std::string_view file, const ImageProcessing& processing, float* pixels);
 
 }  // namespace evaserve

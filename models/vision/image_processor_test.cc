@@ -129,11 +129,26 @@ TEST(ProcessImageTest, CropsAfterTheShorterSide) {
   for (int i = 0; i < 16; ++i) EXPECT_EQ(pixels[i], expected.rgb[i * 3]);
 }
 
+TEST(CountPixelsTest, IsTheMostThatThereIsOnTheWay) {
+  const auto count = [](int width, int height, const ImageProcessing& processing) {
+    return *CountPixels(PngFile(Pattern(width, height)), processing);
+  };
+  const ImageProcessing square{.resize_height = 8, .resize_width = 10};
+  EXPECT_EQ(count(20, 30, square), 20 * 30);
+  EXPECT_EQ(count(2, 4, square), 10 * 8);
+  EXPECT_EQ(count(2, 30, square), 10 * 30);  // a width of 10 comes first
+  EXPECT_EQ(count(2, 4, {.shortest_edge = 8}), 8 * 16);
+  EXPECT_EQ(count(2, 4, {}), 2 * 4);
+}
+
 TEST(ProcessImageTest, RefusesStripsThatWouldBecomeHuge) {
-  const ImageProcessing processing{.shortest_edge = 4096, .crop_height = 8, .crop_width = 8};
-  float pixels[192];
-  EXPECT_THAT(ProcessImage(PngFile(Pattern(1, 20)), processing, pixels),
+  const ImageProcessing edge{.shortest_edge = 4096, .crop_height = 8, .crop_width = 8};
+  const ImageProcessing square{.resize_height = 8, .resize_width = 8192};
+  std::vector<float> pixels(3 * 8 * 8192);
+  EXPECT_THAT(ProcessImage(PngFile(Pattern(1, 20)), edge, pixels.data()),
               IsError(kInvalid, "got 1x20 pixels, which are 4096x81920"));
+  EXPECT_THAT(ProcessImage(PngFile(Pattern(1, 8193)), square, pixels.data()),
+              IsError(kInvalid, "got 1x8193 pixels, which are 8192x8193", "allowed are 67108864"));
 }
 
 }  // namespace

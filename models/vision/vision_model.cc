@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/float_buffer.h"
+#include "models/vision/image_decoder.h"
 
 namespace evaserve {
 namespace {
@@ -13,8 +14,7 @@ namespace {
 constexpr int kChannels = 3;
 constexpr int kPixelValues = 0, kImage = 1;  // inputs
 // Tokens that go through the layers together: enough for the kernels, and activations that stay in
-// the second-level cache and do not
-// grow with the batch.
+// the second-level cache and do not grow with the batch.
 constexpr int kTokensPerPass = 1024;
 // Images of one request: a small file becomes many pixels.
 constexpr int64_t kMaxImages = 256;
@@ -24,6 +24,7 @@ class VisionModel final : public TensorModel {
   VisionModel(VisionModelParts parts, WorkerPool& workers);
 
   const TensorModelInfo& info() const override { return parts_.info; }
+  absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override;
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:
@@ -83,6 +84,30 @@ OutputTensor Rows(const float* rows, int64_t count, int64_t size) {
           std::string(reinterpret_cast<const char*>(rows), size_t(count * size) * sizeof(float))};
 }
 
+absl::Status OfElement(size_t i, const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat("image: element ", i, ": ", std::string(status.message())));
+}
+
+// Reads only the headers of images: they are decoded in Run(), on the workers.
+absl::StatusOr<int64_t> VisionModel::CountTokens(const Inputs& inputs) const {
+  if (absl::Status status = CheckInputs(inputs); !status.ok()) return status;
+  if (inputs[kImage].shape.empty()) return 0;
+  const std::vector<std::string_view> files = BytesElements(inputs[kImage].data);
+  int64_t sum = 0;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const absl::StatusOr<int64_t> pixels = CountPixels(files[i], parts_.processing);
+    if (!pixels.ok()) return OfElement(i, pixels.status());
+    sum += *pixels;
+    if (sum > kMaxImagePixels) {
+      return OfElement(i, absl::InvalidArgumentError(
+                              absl::StrCat("got ", *pixels, " pixels, with those before it ", sum,
+                                           "; a request's images may have ", kMaxImagePixels)));
+    }
+  }
+  return 0;
+}
+
 absl::StatusOr<std::vector<TensorModel::Outputs>> VisionModel::Run(
     std::span<const Inputs* const> requests) {
   int64_t batch = 0;
@@ -128,9 +153,7 @@ absl::Status VisionModel::DecodeImages(const InputTensor& images, float* pixels)
     statuses[i] = ProcessImage(files[i], parts_.processing, pixels + i * pixels_per_image());
   });
   for (size_t i = 0; i < statuses.size(); ++i) {
-    if (statuses[i].ok()) continue;
-    return absl::Status(statuses[i].code(), absl::StrCat("image: element ", i, ": ",
-                                                         std::string(statuses[i].message())));
+    if (!statuses[i].ok()) return OfElement(i, statuses[i]);
   }
   return absl::OkStatus();
 }

@@ -128,7 +128,26 @@ TEST_F(VisionModelTest, NamesTheImageThatIsNone) {
   const TensorModel::Inputs inputs = Files(raw, 2);
   const TensorModel::Inputs* requests[] = {&inputs};
   EXPECT_THAT(model_->Run(requests).status(), IsError(kInvalid, "image: element 1: got 3 bytes"));
+  EXPECT_THAT(model_->CountTokens(inputs).status(),
+              IsError(kInvalid, "image: element 1: got 3 bytes"));
   EXPECT_THAT(batches_, ElementsAre());
+}
+
+// Some kilobytes become 192 MiB.
+std::string LargePng() {
+  std::string file = PngFile(Pattern(1, 1));
+  constexpr size_t kWidth = 16;
+  return file.replace(kWidth, 8, std::string("\0\0\x20\0\0\0\x20\0", 8));
+}
+
+TEST_F(VisionModelTest, ImagesOfARequestAreBoundedTogether) {
+  const std::string one = Element(PngFile(Pattern(2, 2))), large = Element(LargePng());
+  EXPECT_TRUE(model_->CountTokens(Files(large, 1)).ok());
+  EXPECT_TRUE(model_->CountTokens(Files(one + one, 2)).ok());
+  EXPECT_THAT(
+      model_->CountTokens(Files(one + large, 2)).status(),
+      IsError(kInvalid, "image: element 1: got 67108864 pixels, with those before it 67108868",
+              "a request's images may have 67108864"));
 }
 
 TEST_F(VisionModelTest, TakesNoMoreFilesThanItHasRoomFor) {
@@ -138,6 +157,7 @@ TEST_F(VisionModelTest, TakesNoMoreFilesThanItHasRoomFor) {
   const TensorModel::Inputs* requests[] = {&inputs};
   EXPECT_THAT(model_->Run(requests).status(),
               IsError(kInvalid, "image: got 257 elements, allowed are 256"));
+  EXPECT_THAT(model_->CountTokens(inputs).status(), IsError(kInvalid, "image: got 257 elements"));
 }
 
 TEST_F(VisionModelTest, TakesOneOfItsInputs) {
@@ -149,6 +169,7 @@ TEST_F(VisionModelTest, TakesOneOfItsInputs) {
        std::initializer_list<const TensorModel::Inputs*>{&both, &neither}) {
     const TensorModel::Inputs* requests[] = {inputs};
     EXPECT_THAT(model_->Run(requests).status(), IsError(kInvalid, "one of pixel_values and image"));
+    EXPECT_THAT(model_->CountTokens(*inputs).status(), IsError(kInvalid, "one of pixel_values"));
   }
 }
 

@@ -8,9 +8,13 @@
 #include "tests/fuzz/fuzz_target.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const auto image =
-      evaserve::DecodeImage(std::string_view(reinterpret_cast<const char*>(data), size));
+  const std::string_view file(reinterpret_cast<const char*>(data), size);
+  const auto header = evaserve::ReadImageSize(file);
+  const auto image = evaserve::DecodeImage(file);
   if (!image.ok()) return 0;
+  if (!header.ok() || header->width != image->width || header->height != image->height) {
+    std::abort();
+  }
   const size_t bytes = size_t{3} * static_cast<size_t>(image->width) * image->height;
   if (image->rgb.size() != bytes) std::abort();
   // Large ones take too long to be done often.
