@@ -56,9 +56,11 @@ absl::StatusOr<Image> DecodeJpeg(std::string_view file) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
   Image image{.width = static_cast<int>(size->width), .height = static_cast<int>(size->height)};
   image.rgb.resize(size_t(image.width) * image.height * kRgb);
-  // A cut file is only a warning to the library, which makes the rest grey.
+  // A cut file is only a warning to the library, which makes the rest grey. Without the limit a
+  // progressive file may go over all pixels some thousand times, with a few bytes for each.
+  constexpr int kFlags = TJFLAG_STOPONWARNING | TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS;
   if (tjDecompress2(decoder.get(), bytes, file.size(), image.rgb.data(), image.width, /*pitch=*/0,
-                    image.height, TJPF_RGB, TJFLAG_STOPONWARNING | TJFLAG_ACCURATEDCT) != 0) {
+                    image.height, TJPF_RGB, kFlags) != 0) {
     return Damaged("JPEG", tjGetErrorStr2(decoder.get()));
   }
   return image;

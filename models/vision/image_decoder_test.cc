@@ -111,6 +111,37 @@ TEST(DecodeImageTest, RefusesFilesThatAreCutAnywhere) {
   }
 }
 
+// A grey progressive JPEG of 8x8 pixels whose coefficients, all 0, come a bit at a time: 14 scans
+// for each of 63.
+std::string ScannedJpeg(int num_scans) {
+  const std::string one_code = absl::HexStringToBytes(
+      "01000000000000000000000000000000"
+      "00");
+  std::string file = absl::HexStringToBytes("ffd8ffdb004300") + std::string(64, '\1') +
+                     absl::HexStringToBytes("ffc2000b080008000801011100") +
+                     absl::HexStringToBytes("ffc4001400") + one_code +
+                     absl::HexStringToBytes("ffc4001410") + one_code;
+  const auto add_scan = [&](int coefficient, int bits_before, int bits) {
+    file += absl::HexStringToBytes("ffda0008010100");
+    file.append(2, static_cast<char>(coefficient));
+    file += static_cast<char>(bits_before << 4 | bits);
+    file += '\x7f';
+  };
+  add_scan(0, 0, 0);
+  for (int i = 1; i < num_scans; ++i) {
+    const int bits = 13 - (i - 1) % 14;
+    add_scan(1 + (i - 1) / 14, bits == 13 ? 0 : bits + 1, bits);
+  }
+  return file + "\xff\xd9";
+}
+
+TEST(DecodeImageTest, RefusesJpegsWithEndlessScans) {
+  const auto decoded = DecodeImage(ScannedJpeg(400));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_THAT(decoded->rgb, Each(128));
+  EXPECT_THAT(DecodeImage(ScannedJpeg(800)).status(), IsError(kInvalid, "more than 500 scans"));
+}
+
 TEST(DecodeImageTest, RefusesCmyk) {
   const std::string file = Jpeg({8, 8, std::vector<uint8_t>(256, 77)}, TJPF_CMYK);
   EXPECT_THAT(DecodeImage(file).status(), IsError(kInvalid, "CMYK"));
