@@ -3,6 +3,7 @@
 #include <png.h>
 #include <turbojpeg.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -79,12 +80,32 @@ absl::StatusOr<ImageSize> ReadPngSize(std::string_view file) {
   return CheckedSize(BigEndian(file.substr(kWidth, 4)), BigEndian(file.substr(kHeight, 4)));
 }
 
+// The file without chunks that do not change pixels. The library unpacks and keeps texts: some
+// megabytes of them become gigabytes.
+std::string PixelChunks(std::string_view file) {
+  constexpr std::string_view kColor[] = {"cHRM", "cICP", "gAMA", "iCCP", "sBIT", "sRGB", "tRNS"};
+  constexpr size_t kLength = 4, kType = 4, kCrc = 4;
+  std::string kept(kPngBegin);
+  file.remove_prefix(kPngBegin.size());
+  while (file.size() >= kLength + kType) {
+    const std::string_view type = file.substr(kLength, kType);
+    const size_t size = kLength + kType + BigEndian(file.substr(0, kLength)) + kCrc;
+    const bool is_critical = type[0] >= 'A' && type[0] <= 'Z';
+    if (is_critical || std::ranges::find(kColor, type) != std::end(kColor)) {
+      kept += file.substr(0, size);
+    }
+    file.remove_prefix(std::min(size, file.size()));
+  }
+  return kept;
+}
+
 absl::StatusOr<Image> DecodePng(std::string_view file) {
   if (const auto size = ReadPngSize(file); !size.ok()) return size.status();
+  const std::string chunks = PixelChunks(file);
   png_image png{};
   png.version = PNG_IMAGE_VERSION;
   const std::unique_ptr<png_image, void (*)(png_image*)> closing(&png, png_image_free);
-  if (png_image_begin_read_from_memory(&png, file.data(), file.size()) == 0) {
+  if (png_image_begin_read_from_memory(&png, chunks.data(), chunks.size()) == 0) {
     return Damaged("PNG", png.message);
   }
   png.format = PNG_FORMAT_RGBA;  // as RGB the library would mix a background in

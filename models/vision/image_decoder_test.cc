@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <turbojpeg.h>
+#include <zlib.h>
 
 #include <memory>
 
@@ -145,6 +147,46 @@ TEST(DecodeImageTest, RefusesJpegsWithEndlessScans) {
 TEST(DecodeImageTest, RefusesCmyk) {
   const std::string file = Jpeg({8, 8, std::vector<uint8_t>(256, 77)}, TJPF_CMYK);
   EXPECT_THAT(DecodeImage(file).status(), IsError(kInvalid, "CMYK"));
+}
+
+std::string PngChunk(const std::string& type, const std::string& data) {
+  const auto big_endian = [](uLong value) {
+    std::string bytes;
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(value >> shift);
+    return bytes;
+  };
+  const std::string body = type + data;
+  const uLong crc = crc32(0, reinterpret_cast<const Bytef*>(body.data()), body.size());
+  return big_endian(data.size()) + body + big_endian(crc);
+}
+
+// Of this process so far, in KiB.
+long MostMemory() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss;
+}
+
+TEST(DecodeImageTest, DoesNotUnpackTextsOfPngs) {
+  constexpr size_t kHeaderEnd = 33;
+  const std::string text(7 << 20, 'a');
+  std::string packed(text.size(), '\0');
+  uLongf packed_size = packed.size();
+  ASSERT_EQ(compress(reinterpret_cast<Bytef*>(packed.data()), &packed_size,
+                     reinterpret_cast<const Bytef*>(text.data()), text.size()),
+            Z_OK);
+  packed.resize(packed_size);
+  std::string png = absl::HexStringToBytes(kRgbPng);
+  for (int i = 0; i < 50; ++i) {
+    png.insert(kHeaderEnd, PngChunk("zTXt", "comment" + std::string(2, '\0') + packed));
+  }
+  const long before = MostMemory();
+
+  const auto image = DecodeImage(png);
+
+  ASSERT_TRUE(image.ok()) << image.status();
+  EXPECT_EQ(image->rgb, Pattern(3, 2).rgb);
+  EXPECT_LT(MostMemory() - before, 100 << 10);
 }
 
 // A header alone may ask for gigabytes.
