@@ -1,5 +1,6 @@
 #include "models/io/json_file.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -7,6 +8,16 @@
 #include "models/io/mapped_file.h"
 
 namespace evaserve {
+namespace {
+
+// Of the byte with this number, from 1 to beyond the end of the text.
+std::string PlaceOf(size_t byte, std::string_view text) {
+  const std::string_view before = text.substr(0, byte == 0 ? 0 : byte - 1);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  return absl::StrCat("line ", line, ", column ", before.size() - (before.rfind('\n') + 1) + 1);
+}
+
+}  // namespace
 
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::string_view where) {
   using Event = nlohmann::json::parse_event_t;
@@ -24,9 +35,15 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text, std::strin
     if (!keys.insert(key).second) duplicate = key;
     return true;
   };
-  nlohmann::json value = nlohmann::json::parse(text, watch, /*allow_exceptions=*/false);
-  if (value.is_discarded()) {
-    return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": not valid JSON"));
+  nlohmann::json value;
+  try {
+    value = nlohmann::json::parse(text, watch);
+  } catch (const nlohmann::json::parse_error& error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(std::string(where), ": not valid JSON at ", PlaceOf(error.byte, text)));
+  } catch (const nlohmann::json::out_of_range&) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(std::string(where), ": a number is out of range"));
   }
   if (!value.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": not a JSON object"));

@@ -20,8 +20,16 @@ std::string Nested(int lists) {
 }
 
 TEST(ParseJsonObjectTest, RefusesWhatIsNoObject) {
-  EXPECT_THAT(ParseJsonObject("{", "file").status(), IsError(kInvalid, "file: not valid JSON"));
   EXPECT_THAT(ParseJsonObject("[1]", "file").status(), IsError(kInvalid, "not a JSON object"));
+}
+
+TEST(ParseJsonObjectTest, TellsWhereItIsNotJson) {
+  const auto error = [](std::string_view text) { return ParseJsonObject(text, "file").status(); };
+  EXPECT_THAT(error("{"), IsError(kInvalid, "file: not valid JSON at line 1, column 2"));
+  EXPECT_THAT(error(""), IsError(kInvalid, "file: not valid JSON at line 1, column 1"));
+  EXPECT_THAT(error("{\n \"a\": 1,\n \"b\" 2\n}"),
+              IsError(kInvalid, "file: not valid JSON at line 3, column 6"));
+  EXPECT_THAT(error("{\"a\": 1e999}"), IsError(kInvalid, "file: a number is out of range"));
 }
 
 TEST(ParseJsonObjectTest, RefusesAKeyThatComesTwice) {

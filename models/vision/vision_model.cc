@@ -18,6 +18,7 @@ constexpr int kPixelValues = 0, kImage = 1;  // inputs
 constexpr int kTokensPerPass = 1024;
 // Images of one request: a small file becomes many pixels.
 constexpr int64_t kMaxImages = 256;
+constexpr int64_t kMaxRequestPixels = 4 * kMaxImagePixels;
 
 class VisionModel final : public TensorModel {
  public:
@@ -99,10 +100,10 @@ absl::StatusOr<int64_t> VisionModel::CountTokens(const Inputs& inputs) const {
     const absl::StatusOr<int64_t> pixels = CountPixels(files[i], parts_.processing);
     if (!pixels.ok()) return OfElement(i, pixels.status());
     sum += *pixels;
-    if (sum > kMaxImagePixels) {
+    if (sum > kMaxRequestPixels) {
       return OfElement(i, absl::InvalidArgumentError(
                               absl::StrCat("got ", *pixels, " pixels, with those before it ", sum,
-                                           "; a request's images may have ", kMaxImagePixels)));
+                                           "; a request's images may have ", kMaxRequestPixels)));
     }
   }
   return 0;

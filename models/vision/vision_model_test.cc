@@ -142,12 +142,12 @@ std::string LargePng() {
 
 TEST_F(VisionModelTest, ImagesOfARequestAreBoundedTogether) {
   const std::string one = Element(PngFile(Pattern(2, 2))), large = Element(LargePng());
-  EXPECT_TRUE(model_->CountTokens(Files(large, 1)).ok());
+  EXPECT_TRUE(model_->CountTokens(Files(large + large + large + large, 4)).ok());
   EXPECT_TRUE(model_->CountTokens(Files(one + one, 2)).ok());
   EXPECT_THAT(
-      model_->CountTokens(Files(one + large, 2)).status(),
-      IsError(kInvalid, "image: element 1: got 67108864 pixels, with those before it 67108868",
-              "a request's images may have 67108864"));
+      model_->CountTokens(Files(one + large + large + large + large, 5)).status(),
+      IsError(kInvalid, "image: element 4: got 67108864 pixels, with those before it 268435460",
+              "a request's images may have 268435456"));
 }
 
 TEST_F(VisionModelTest, TakesNoMoreFilesThanItHasRoomFor) {
