@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -60,6 +62,14 @@ struct OutputTensor {
   std::vector<int64_t> shape;
   std::string data;
 };
+
+// Element number `index` of a tensor whose type T is; its data need not be aligned.
+template <typename T>
+T ElementAt(const InputTensor& tensor, size_t index) {
+  T value;
+  std::memcpy(&value, tensor.data.data() + index * sizeof(value), sizeof(value));
+  return value;
+}
 
 // The elements of a tensor of kBytes, which lie in `data`.
 std::vector<std::string_view> BytesElements(std::string_view data);

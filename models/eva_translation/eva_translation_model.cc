@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <iterator>
 #include <string>
 #include <utility>
@@ -26,13 +25,6 @@ constexpr int64_t kMaxRequestSlots = int64_t{8} * kMaxSlots;
 
 using Outputs = TensorModel::Outputs;
 using Inputs = TensorModel::Inputs;
-
-template <typename T>
-T ElementAt(const InputTensor& tensor, size_t index) {
-  T value;
-  std::memcpy(&value, tensor.data.data() + index * sizeof(value), sizeof(value));
-  return value;
-}
 
 // Of an input that may be absent.
 template <typename T>
