@@ -96,23 +96,9 @@ SampledToken Sampler::Sample(std::span<const float> logits) {
   Observe({&result.chosen.token, 1});
   const float log_normalizer = LogSumExp(logits);
   result.chosen.logprob = logits[result.chosen.token] - log_normalizer;
-  result.top = MostLikely(logits, log_normalizer);
+  const size_t num_top = params_.top_logprobs;
+  if (num_top > 0) result.top = MostLikely(logits, num_top, log_normalizer, ranking_);
   return result;
-}
-
-std::vector<TokenLogprob> Sampler::MostLikely(std::span<const float> logits, float log_normalizer) {
-  std::vector<TokenLogprob> top(std::min<size_t>(params_.top_logprobs, logits.size()));
-  if (top.empty()) return top;
-  ranking_.resize(logits.size());
-  std::iota(ranking_.begin(), ranking_.end(), 0);
-  std::partial_sort(ranking_.begin(), ranking_.begin() + top.size(), ranking_.end(),
-                    [&](TokenId a, TokenId b) {
-                      return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
-                    });
-  for (size_t i = 0; i < top.size(); ++i) {
-    top[i] = {ranking_[i], logits[ranking_[i]] - log_normalizer};
-  }
-  return top;
 }
 
 }  // namespace evaserve

@@ -55,8 +55,6 @@ class Sampler {
   uint64_t seed() const { return seed_; }
 
  private:
-  std::vector<TokenLogprob> MostLikely(std::span<const float> logits, float log_normalizer);
-
   SamplingParams params_;
   uint64_t seed_;
   std::mt19937_64 random_;

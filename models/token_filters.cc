@@ -115,4 +115,19 @@ float LogSumExp(std::span<const float> logits) {
   return best + static_cast<float>(std::log(total));
 }
 
+std::vector<TokenLogprob> MostLikely(std::span<const float> logits, size_t count,
+                                     float log_normalizer, std::vector<TokenId>& ranking) {
+  std::vector<TokenLogprob> top(std::min(count, logits.size()));
+  ranking.resize(logits.size());
+  std::iota(ranking.begin(), ranking.end(), 0);
+  std::partial_sort(ranking.begin(), ranking.begin() + std::ssize(top), ranking.end(),
+                    [&](TokenId a, TokenId b) {
+                      return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+                    });
+  for (size_t i = 0; i < top.size(); ++i) {
+    top[i] = {ranking[i], logits[ranking[i]] - log_normalizer};
+  }
+  return top;
+}
+
 }  // namespace evaserve

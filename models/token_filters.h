@@ -27,4 +27,10 @@ void FilterToProbabilities(const SamplingParams& params, std::span<float> logits
 // log(sum(exp(logits))).
 float LogSumExp(std::span<const float> logits);
 
+// The `count` most likely tokens, or all if they are fewer, with their log-probabilities: most
+// likely first, and of equally likely ones that with the smaller number. `log_normalizer` is the
+// logits' LogSumExp(), `ranking` scratch.
+std::vector<TokenLogprob> MostLikely(std::span<const float> logits, size_t count,
+                                     float log_normalizer, std::vector<TokenId>& ranking);
+
 }  // namespace evaserve

@@ -94,5 +94,21 @@ TEST(TokenFiltersTest, LogSumExpSurvivesLargeLogits) {
   EXPECT_EQ(LogSumExp(std::vector<float>{-kInf, -kInf}), -kInf);
 }
 
+TEST(TokenFiltersTest, TheMostLikelyComeFirstAndOfEqualOnesTheSmallerNumber) {
+  std::vector<TokenId> ranking;
+  const std::vector<float> logits = {1.f, 3.f, 0.f, 3.f};
+  const auto tokens = [&](size_t count) {
+    std::vector<TokenId> tokens;
+    for (const TokenLogprob& one : MostLikely(logits, count, 4.f, ranking)) {
+      EXPECT_EQ(one.logprob, logits[one.token] - 4.f);
+      tokens.push_back(one.token);
+    }
+    return tokens;
+  };
+  EXPECT_THAT(tokens(3), ElementsAre(1, 3, 0));
+  EXPECT_THAT(tokens(9), ElementsAre(1, 3, 0, 2));
+  EXPECT_THAT(tokens(0), ElementsAre());
+}
+
 }  // namespace
 }  // namespace evaserve
