@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -35,7 +37,17 @@ class TensorModel {
  public:
   // Of one request: a tensor for each of info().inputs, or info().outputs, in their order. All have
   // the same batch, their first dimension.
-  using Inputs = std::vector<InputTensor>;
+  struct Inputs : std::vector<InputTensor> {
+    using std::vector<InputTensor>::vector;
+
+    // Whether somebody reads the output. If not, any tensor will do, so a model need not compute
+    // it.
+    bool Wants(size_t output) const {
+      return wanted_outputs.empty() || std::ranges::count(wanted_outputs, output) > 0;
+    }
+
+    std::vector<size_t> wanted_outputs;  // by their place in info().outputs; empty: all
+  };
   using Outputs = std::vector<OutputTensor>;
 
   virtual ~TensorModel() = default;

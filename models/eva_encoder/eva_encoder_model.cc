@@ -23,18 +23,6 @@ constexpr int64_t kMaxOutputBytes = 1 << 30;
 using Outputs = TensorModel::Outputs;
 using Inputs = TensorModel::Inputs;
 
-int64_t FloatBytes(const std::vector<int64_t>& shape) {
-  int64_t bytes = sizeof(float);
-  for (int64_t size : shape) bytes *= size;
-  return bytes;
-}
-
-int64_t OutputBytes(const Outputs& outputs) {
-  int64_t bytes = 0;
-  for (const OutputTensor& output : outputs) bytes += FloatBytes(output.shape);
-  return bytes;
-}
-
 class EvaEncoderModel final : public TensorModel {
  public:
   EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network);
@@ -91,9 +79,7 @@ std::vector<EncoderRow> RowsOf(std::span<EncoderTask> tasks) {
 absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs* const> requests) {
   absl::StatusOr<std::vector<EncoderTask>> tasks = MakeTasks(requests);
   if (!tasks.ok()) return tasks.status();
-  for (EncoderTask& task : *tasks) {
-    for (OutputTensor& output : task.outputs) output.data.resize(FloatBytes(output.shape));
-  }
+  for (EncoderTask& task : *tasks) AllocateOutputs(task);
   const std::vector<EncoderRow> all = RowsOf(*tasks);
   for (std::span<const EncoderRow> rows = all; !rows.empty();) {
     const std::span<const EncoderRow> pass = NextPass(rows);
@@ -108,14 +94,12 @@ absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs
 absl::StatusOr<EncoderTask> EvaEncoderModel::MakeTask(const Inputs& inputs) const {
   absl::StatusOr<EncoderRows> rows = ReadEncoderRows(inputs[kInputIds], inputs[kLengths], config());
   if (!rows.ok()) return rows.status();
-  EncoderTask task{.rows = *std::move(rows)};
-  for (std::vector<int64_t>& shape : EncoderOutputShapes(task.rows, config())) {
-    task.outputs.push_back({std::move(shape), ""});
-  }
-  const int64_t bytes = OutputBytes(task.outputs);
+  EncoderTask task{.rows = *std::move(rows), .outputs = {}};
+  ShapeOutputs(inputs, config(), task);
+  const int64_t bytes = OutputBytes(task);
   if (bytes <= kMaxOutputBytes) return task;
   return absl::InvalidArgumentError(
-      absl::StrCat("input_ids: ", task.rows.lengths.size(), " rows of up to ", task.rows.longest(),
+      absl::StrCat("input_ids: ", task.rows.lengths.size(), " rows of up to ", task.rows.longest,
                    " tokens give ", bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
 }
 
@@ -126,7 +110,7 @@ absl::StatusOr<std::vector<EncoderTask>> EvaEncoderModel::MakeTasks(
   for (const Inputs* inputs : requests) {
     absl::StatusOr<EncoderTask> task = MakeTask(*inputs);
     if (!task.ok()) return task.status();
-    bytes += OutputBytes(task->outputs);
+    bytes += OutputBytes(*task);
     tasks.push_back(*std::move(task));
   }
   if (bytes <= kMaxOutputBytes) return tasks;

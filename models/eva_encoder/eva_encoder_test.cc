@@ -8,6 +8,7 @@
 #include "kernels/serial_worker_pool.h"
 #include "models/eva_encoder/eva_encoder_model.h"
 #include "models/eva_encoder/network.h"
+#include "models/eva_encoder/testing/encoder_test.h"
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/eva_encoder/testing/requests.h"
 #include "models/testing/status_matchers.h"
@@ -21,32 +22,8 @@ using ::testing::Pair;
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr int kHiddenState = 0, kEmbedding = 1, kLogits = 2;
 
-class EvaEncoderTest : public ::testing::Test {
+class EvaEncoderTest : public EncoderTest {
  protected:
-  EvaEncoderTest() { Load(TinyMaskedLmJson()); }
-
-  void Load(const nlohmann::json& json, const LoadOptions& options = {}) {
-    RandomEncoder(json).Write(directory_.path(), json);
-    auto model = LoadEvaEncoderModel(directory_.path(), json, options, workers_);
-    ASSERT_TRUE(model.ok()) << model.status();
-    model_ = *std::move(model);
-  }
-
-  TensorModel::Outputs Run(const EncoderRequest& request) {
-    const TensorModel::Inputs* requests[] = {request.inputs()};
-    auto results = model_->Run(requests);
-    EXPECT_TRUE(results.ok()) << results.status();
-    return results.ok() ? std::move(results->front()) : TensorModel::Outputs(3);
-  }
-
-  // The same whether it is found before the request waits or when it runs.
-  absl::Status ErrorOf(const EncoderRequest& request) {
-    const TensorModel::Inputs* requests[] = {request.inputs()};
-    const absl::Status status = model_->Run(requests).status();
-    EXPECT_EQ(model_->CountTokens(*request.inputs()).status(), status);
-    return status;
-  }
-
   // That the outputs of a batch are those of its rows one by one, and zeros after them.
   void ExpectRowByRow(const TokenRows& rows) {
     const TensorModel::Outputs batch = Run(EncoderRequest(rows));
@@ -63,10 +40,6 @@ class EvaEncoderTest : public ::testing::Test {
       }
     }
   }
-
-  const TempDir directory_;
-  SerialWorkerPool workers_;
-  std::unique_ptr<TensorModel> model_;
 };
 
 TokenRows RowsOf(const std::vector<int>& lengths) {
@@ -108,6 +81,22 @@ TEST_F(EvaEncoderTest, OutputsAreAsLongAsTheLongestRow) {
   EXPECT_THAT(outputs[kEmbedding].shape, ElementsAre(3, 16));
   EXPECT_THAT(outputs[kLogits].shape, ElementsAre(3, 7, 40));
   EXPECT_EQ(outputs[kLogits].data.size(), 3 * 7 * 40 * sizeof(float));
+}
+
+TEST_F(EvaEncoderTest, GivesWhatIsWanted) {
+  EncoderRequest request(RowsOf({3, 17}));
+  const TensorModel::Outputs all = Run(request);
+  for (size_t which : {kHiddenState, kEmbedding, kLogits}) {
+    request.SetWantedOutputs({which});
+    const TensorModel::Outputs one = Run(request);
+    ASSERT_EQ(one.size(), all.size());
+    EXPECT_EQ(one[which].shape, all[which].shape);
+    EXPECT_EQ(one[which].data, all[which].data);
+    for (size_t other = 0; other < all.size(); ++other) {
+      if (other == which) continue;
+      EXPECT_EQ(one[other].data, "") << other;
+    }
+  }
 }
 
 TEST_F(EvaEncoderTest, TheEmbeddingIsTheMeanOfTheTokens) {
@@ -229,8 +218,10 @@ TEST_F(EvaEncoderTest, RefusesRowsThatTheAttentionCannotCut) {
 TEST_F(EvaEncoderTest, RefusesMoreOutputsThanAMessageCarries) {
   const int64_t row_bytes = (64 * (16 + 40) + 16) * sizeof(float);
   const int64_t rows = (int64_t{1} << 30) / row_bytes + 1;
-  const EncoderRequest all(std::vector<int64_t>(rows * 64, 2), rows, 64);
+  EncoderRequest all(std::vector<int64_t>(rows * 64, 2), rows, 64);
   EXPECT_THAT(ErrorOf(all), IsError(kInvalid, "input_ids", "bytes of outputs"));
+  all.SetWantedOutputs({kEmbedding});
+  EXPECT_TRUE(model_->CountTokens(*all.inputs()).ok());
   const EncoderRequest half(std::vector<int64_t>((rows / 2 + 1) * 64, 2), rows / 2 + 1, 64);
   const TensorModel::Inputs* both[] = {half.inputs(), half.inputs()};
   EXPECT_THAT(model_->Run(both).status(),

@@ -2,13 +2,23 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace evaserve {
 namespace {
 
 constexpr int kHiddenState = 0, kEmbedding = 1, kLogits = 2;
 // Rows that go through the masked-LM head together: the vocabulary is much wider than the layers.
-constexpr int64_t kRowsAtOnce = 256;
+constexpr size_t kRowsAtOnce = 256;
+
+bool IsWanted(const OutputTensor& output) { return !output.shape.empty(); }
+
+int64_t BytesOf(const OutputTensor& output) {
+  if (!IsWanted(output)) return 0;
+  int64_t bytes = sizeof(float);
+  for (int64_t size : output.shape) bytes *= size;
+  return bytes;
+}
 
 // Where row number `row` of an output begins, all its dimensions but the last counted as one.
 float* RowOf(OutputTensor& output, int64_t row) {
@@ -27,48 +37,78 @@ std::vector<TensorSpec> EncoderOutputSpecs(const EvaEncoderConfig& config) {
   return specs;
 }
 
-std::vector<std::vector<int64_t>> EncoderOutputShapes(const EncoderRows& rows,
-                                                      const EvaEncoderConfig& config) {
-  const auto num_rows = static_cast<int64_t>(rows.lengths.size());
-  const int64_t longest = rows.longest();
+void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& config,
+                  EncoderTask& task) {
+  const auto num_rows = static_cast<int64_t>(task.rows.lengths.size());
+  const int64_t longest = task.rows.longest;
   std::vector<std::vector<int64_t>> shapes = {{num_rows, longest, config.size},
                                               {num_rows, config.size}};
   if (config.has_masked_lm_head) shapes.push_back({num_rows, longest, config.vocab_size});
-  return shapes;
+  task.outputs.resize(shapes.size());
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    if (inputs.Wants(i)) task.outputs[i].shape = std::move(shapes[i]);
+  }
+}
+
+int64_t OutputBytes(const EncoderTask& task) {
+  int64_t bytes = 0;
+  for (const OutputTensor& output : task.outputs) bytes += BytesOf(output);
+  return bytes;
+}
+
+void AllocateOutputs(EncoderTask& task) {
+  for (OutputTensor& output : task.outputs) output.data.resize(BytesOf(output));
 }
 
 void EncoderOutputs::Store(std::span<const EncoderRow> rows, const float* hidden) {
-  const int size = network_.config().size;
-  const float* x = hidden;
+  const int64_t size = network_.config().size;
+  std::vector<HeadRow> through_head;
   for (const EncoderRow& row : rows) {
-    TensorModel::Outputs& outputs = row.task->outputs;
-    const auto length = static_cast<int>(row.tokens.size());
-    const int64_t longest = outputs[kHiddenState].shape[1];
-    std::memcpy(RowOf(outputs[kHiddenState], row.index * longest), x,
-                row.tokens.size() * size * sizeof(float));
-    MeanOfRows(x, 1, length, size, RowOf(outputs[kEmbedding], row.index));
-    x += int64_t{length} * size;
+    StoreStates(row, hidden);
+    if (network_.config().has_masked_lm_head) AppendLogits(row, hidden, through_head);
+    hidden += std::ssize(row.tokens) * size;
   }
-  if (network_.config().has_masked_lm_head) StoreLogits(rows, hidden);
+  for (std::span<const HeadRow> left = through_head; !left.empty();) {
+    const auto some = left.first(std::min(left.size(), kRowsAtOnce));
+    RunHead(some);
+    left = left.subspan(some.size());
+  }
 }
 
-void EncoderOutputs::StoreLogits(std::span<const EncoderRow> rows, const float* hidden) {
-  const int64_t size = network_.config().size, vocab_size = network_.config().vocab_size;
-  std::vector<float*> places;  // of each token
-  for (const EncoderRow& row : rows) {
-    OutputTensor& output = row.task->outputs[kLogits];
-    for (size_t i = 0; i < row.tokens.size(); ++i) {
-      places.push_back(RowOf(output, row.index * output.shape[1] + static_cast<int64_t>(i)));
-    }
+void EncoderOutputs::StoreStates(const EncoderRow& row, const float* hidden) {
+  OutputTensor& states = row.task->outputs[kHiddenState];
+  OutputTensor& embedding = row.task->outputs[kEmbedding];
+  const int size = network_.config().size;
+  const size_t length = row.tokens.size();
+  if (IsWanted(states)) {
+    std::memcpy(RowOf(states, row.index * row.task->rows.longest), hidden,
+                length * size * sizeof(float));
   }
-  const int64_t num_tokens = std::ssize(places);
-  float* logits = logits_.Get(std::min(num_tokens, kRowsAtOnce) * vocab_size);
-  for (int64_t begin = 0; begin < num_tokens; begin += kRowsAtOnce) {
-    const int64_t count = std::min(num_tokens - begin, kRowsAtOnce);
-    network_.ComputeLogits(hidden + begin * size, static_cast<int>(count), logits);
-    for (int64_t i = 0; i < count; ++i) {
-      std::memcpy(places[begin + i], logits + i * vocab_size, vocab_size * sizeof(float));
-    }
+  if (IsWanted(embedding)) {
+    MeanOfRows(hidden, 1, static_cast<int>(length), size, RowOf(embedding, row.index));
+  }
+}
+
+void EncoderOutputs::AppendLogits(const EncoderRow& row, const float* hidden,
+                                  std::vector<HeadRow>& to) const {
+  OutputTensor& logits = row.task->outputs[kLogits];
+  if (!IsWanted(logits)) return;
+  const int64_t begin = row.index * row.task->rows.longest;
+  for (int64_t i = 0; i < std::ssize(row.tokens); ++i) {
+    to.push_back({hidden + i * network_.config().size, RowOf(logits, begin + i)});
+  }
+}
+
+void EncoderOutputs::RunHead(std::span<const HeadRow> rows) {
+  const int64_t size = network_.config().size, vocab_size = network_.config().vocab_size;
+  float* hidden = hidden_.Get(rows.size() * size);
+  float* logits = logits_.Get(rows.size() * vocab_size);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(hidden + i * size, rows[i].hidden, size * sizeof(float));
+  }
+  network_.ComputeLogits(hidden, static_cast<int>(rows.size()), logits);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(rows[i].logits, logits + i * vocab_size, vocab_size * sizeof(float));
   }
 }
 

@@ -13,7 +13,7 @@ namespace evaserve {
 // A request that an encoder answers.
 struct EncoderTask {
   EncoderRows rows;
-  TensorModel::Outputs outputs;
+  TensorModel::Outputs outputs;  // an output that nobody wants has no shape
 };
 
 // One row of a task, which outlives it.
@@ -25,24 +25,38 @@ struct EncoderRow {
 
 std::vector<TensorSpec> EncoderOutputSpecs(const EvaEncoderConfig& config);
 
-// What the outputs for `rows` are like, in the order of their specs.
-std::vector<std::vector<int64_t>> EncoderOutputShapes(const EncoderRows& rows,
-                                                      const EvaEncoderConfig& config);
+// Gives the outputs that `inputs` wants their shapes.
+void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& config,
+                  EncoderTask& task);
 
-// Writes what a pass through the layers gives to the outputs of its rows. Not thread-safe.
+// What they take when they have their memory.
+int64_t OutputBytes(const EncoderTask& task);
+
+// Gives them their memory, which says that there is nothing anywhere.
+void AllocateOutputs(EncoderTask& task);
+
+// Writes what a pass through the layers gives to the outputs of its rows, which have their memory.
+// Not thread-safe.
 class EncoderOutputs {
  public:
   explicit EncoderOutputs(EvaEncoderNetwork& network) : network_(network) {}
 
-  // `hidden` [tokens, size] is that of all tokens of `rows`. The rows' outputs have their shapes,
-  // and memory that is zero.
+  // `hidden` [tokens, size] is that of all tokens of `rows`.
   void Store(std::span<const EncoderRow> rows, const float* hidden);
 
  private:
-  void StoreLogits(std::span<const EncoderRow> rows, const float* hidden);
+  // A token that goes through the masked-LM head.
+  struct HeadRow {
+    const float* hidden = nullptr;
+    float* logits = nullptr;  // in the output
+  };
+
+  void StoreStates(const EncoderRow& row, const float* hidden);
+  void AppendLogits(const EncoderRow& row, const float* hidden, std::vector<HeadRow>& to) const;
+  void RunHead(std::span<const HeadRow> rows);
 
   EvaEncoderNetwork& network_;
-  FloatBuffer logits_;
+  FloatBuffer hidden_, logits_;
 };
 
 }  // namespace evaserve

@@ -52,16 +52,13 @@ absl::Status RefuseToken(int64_t row, int place, int64_t id, const EvaEncoderCon
 
 }  // namespace
 
-int EncoderRows::longest() const {
-  return lengths.empty() ? 0 : *std::ranges::max_element(lengths);
-}
-
 absl::StatusOr<EncoderRows> ReadEncoderRows(const InputTensor& input_ids,
                                             const InputTensor& lengths,
                                             const EvaEncoderConfig& config) {
   absl::StatusOr<std::vector<int>> of_rows = ReadLengths(input_ids, lengths, config);
   if (!of_rows.ok()) return of_rows.status();
-  EncoderRows rows{.lengths = *std::move(of_rows)};
+  EncoderRows rows{.tokens = {}, .lengths = *std::move(of_rows)};
+  if (!rows.lengths.empty()) rows.longest = *std::ranges::max_element(rows.lengths);
   for (int64_t row = 0; row < std::ssize(rows.lengths); ++row) {
     for (int i = 0; i < rows.lengths[row]; ++i) {
       const auto id = ElementAt<int64_t>(input_ids, row * input_ids.shape[1] + i);

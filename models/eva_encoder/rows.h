@@ -14,8 +14,7 @@ namespace evaserve {
 struct EncoderRows {
   std::vector<int32_t> tokens;  // of all rows, one after the other
   std::vector<int> lengths;
-
-  int longest() const;  // 0 without rows
+  int longest = 0;  // of lengths
 };
 
 // From INT64 [n, tokens] and INT64 [n], which may be absent: all tokens are a row's then.

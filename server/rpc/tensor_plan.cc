@@ -159,6 +159,7 @@ absl::Status ReadOutputs(const ModelInferRequest& request, const TensorModelInfo
       return Refuse("outputs: got ", wanted.name(), " twice, allowed is once");
     }
     plan.outputs.push_back(*output);
+    plan.inputs.wanted_outputs.push_back(output->index);
   }
   for (size_t i = 0; request.outputs().empty() && i < info.outputs.size(); ++i) {
     plan.outputs.push_back({.index = i});

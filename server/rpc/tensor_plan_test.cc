@@ -156,6 +156,19 @@ TEST(TensorPlanTest, OptionalInputsMayBeAbsentButNotAll) {
               HasSubstr("inputs: got none, allowed are pixels, names"));
 }
 
+TEST(TensorPlanTest, TheModelIsToldWhatIsAskedFor) {
+  ModelInferRequest request = GoodRequest();
+  const auto all = Plan(request);
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_TRUE(all->inputs.Wants(0) && all->inputs.Wants(1));
+
+  request.add_outputs()->set_name("label");
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_FALSE(MakeRequest(*plan).inputs.Wants(0));
+  EXPECT_TRUE(MakeRequest(*plan).inputs.Wants(1));
+}
+
 TEST(TensorPlanTest, TheTimeoutAndThePriorityCount) {
   ModelInferRequest request = GoodRequest();
   (*request.mutable_parameters())["priority"].set_int64_param(2);

@@ -45,6 +45,11 @@ class EncoderRequest {
     inputs_[1] = {{static_cast<int64_t>(lengths_.size())}, BytesOf(lengths_)};
   }
 
+  // By their places among the model's.
+  void SetWantedOutputs(std::vector<size_t> outputs) {
+    inputs_.wanted_outputs = std::move(outputs);
+  }
+
   const TensorModel::Inputs* inputs() const { return &inputs_; }
 
  private:

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <utility>
+
+#include "kernels/serial_worker_pool.h"
+#include "models/eva_encoder/eva_encoder_model.h"
+#include "models/eva_encoder/testing/random_encoder.h"
+#include "models/eva_encoder/testing/requests.h"
+
+namespace evaserve {
+
+// A masked language model with random weights, unless a test loads another encoder.
+class EncoderTest : public ::testing::Test {
+ protected:
+  EncoderTest() { Load(TinyMaskedLmJson()); }
+
+  void Load(const nlohmann::json& json, const LoadOptions& options = {}) {
+    RandomEncoder(json).Write(directory_.path(), json);
+    auto model = LoadEvaEncoderModel(directory_.path(), json, options, workers_);
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+  }
+
+  TensorModel::Outputs Run(const EncoderRequest& request) {
+    const TensorModel::Inputs* requests[] = {request.inputs()};
+    auto results = model_->Run(requests);
+    EXPECT_TRUE(results.ok()) << results.status();
+    return results.ok() ? std::move(results->front())
+                        : TensorModel::Outputs(model_->info().outputs.size());
+  }
+
+  // The same whether it is found before the request waits or when it runs.
+  absl::Status ErrorOf(const EncoderRequest& request) {
+    const TensorModel::Inputs* requests[] = {request.inputs()};
+    const absl::Status status = model_->Run(requests).status();
+    EXPECT_EQ(model_->CountTokens(*request.inputs()).status(), status);
+    return status;
+  }
+
+  const TempDir directory_;
+  SerialWorkerPool workers_;
+  std::unique_ptr<TensorModel> model_;
+};
+
+}  // namespace evaserve
