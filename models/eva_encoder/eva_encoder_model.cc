@@ -14,6 +14,7 @@ namespace evaserve {
 namespace {
 
 constexpr int kInputIds = 0, kLengths = 1;
+constexpr int kMaskPositions = 2, kTopK = 3;  // with a masked-LM head
 // Tokens, padded to windows, that go through the layers together: enough for the kernels, and
 // activations that do not grow with the batch.
 constexpr int64_t kTokensPerPass = 8192;
@@ -47,13 +48,22 @@ class EvaEncoderModel final : public TensorModel {
 
 EvaEncoderModel::EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network)
     : info_(std::move(info)), network_(std::move(network)), outputs_(*network_) {
-  info_.inputs = {
-      {.name = "input_ids", .type = TensorType::kInt64, .shape = {-1, -1}},
-      {.name = "lengths", .type = TensorType::kInt64, .shape = {-1}, .is_optional = true}};
+  const auto add = [&](const char* name, TensorType type, std::vector<int64_t> shape) {
+    const bool is_optional = !info_.inputs.empty();
+    info_.inputs.push_back(
+        {.name = name, .type = type, .shape = std::move(shape), .is_optional = is_optional});
+  };
+  add("input_ids", TensorType::kInt64, {-1, -1});
+  add("lengths", TensorType::kInt64, {-1});
+  if (config().has_masked_lm_head) {
+    add("mask_positions", TensorType::kInt64, {-1, -1});
+    add("top_k", TensorType::kInt32, {-1, 1});
+    info_.parameters["max_top_k"] = absl::StrCat(MaxTopK(config()));
+  }
   info_.outputs = EncoderOutputSpecs(config());
-  info_.parameters = {{"min_tokens", absl::StrCat(config().min_tokens())},
-                      {"max_tokens", absl::StrCat(config().max_tokens)},
-                      {"vocab_size", absl::StrCat(config().vocab_size)}};
+  info_.parameters["min_tokens"] = absl::StrCat(config().min_tokens());
+  info_.parameters["max_tokens"] = absl::StrCat(config().max_tokens);
+  info_.parameters["vocab_size"] = absl::StrCat(config().vocab_size);
 }
 
 absl::StatusOr<int64_t> EvaEncoderModel::CountTokens(const Inputs& inputs) const {
@@ -87,20 +97,31 @@ absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs
     rows = rows.subspan(pass.size());
   }
   std::vector<Outputs> results;
-  for (EncoderTask& task : *tasks) results.push_back(std::move(task.outputs));
+  for (EncoderTask& task : *tasks) {
+    WriteGuesses(task);
+    results.push_back(std::move(task.outputs));
+  }
   return results;
 }
 
 absl::StatusOr<EncoderTask> EvaEncoderModel::MakeTask(const Inputs& inputs) const {
   absl::StatusOr<EncoderRows> rows = ReadEncoderRows(inputs[kInputIds], inputs[kLengths], config());
   if (!rows.ok()) return rows.status();
-  EncoderTask task{.rows = *std::move(rows), .outputs = {}};
+  EncoderTask task;
+  task.rows = *std::move(rows);
+  if (config().has_masked_lm_head) {
+    absl::StatusOr<MaskedPlaces> masks =
+        ReadMaskedPlaces(inputs[kMaskPositions], inputs[kTopK], task.rows, config());
+    if (!masks.ok()) return masks.status();
+    task.masks = *std::move(masks);
+  }
   ShapeOutputs(inputs, config(), task);
   const int64_t bytes = OutputBytes(task);
   if (bytes <= kMaxOutputBytes) return task;
-  return absl::InvalidArgumentError(
-      absl::StrCat("input_ids: ", task.rows.lengths.size(), " rows of up to ", task.rows.longest,
-                   " tokens give ", bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "input_ids: ", task.rows.lengths.size(), " rows of up to ", task.rows.longest,
+      " tokens, with ", task.masks.columns, " masks and ", task.masks.most,
+      " guesses for each, give ", bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
 }
 
 absl::StatusOr<std::vector<EncoderTask>> EvaEncoderModel::MakeTasks(

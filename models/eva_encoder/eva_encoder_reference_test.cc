@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <utility>
@@ -182,6 +183,23 @@ class Reference {
   const RandomEncoder& tensors_;
 };
 
+// That the guesses for the last token are those of its logits.
+void ExpectGuesses(const TensorModel::Outputs& outputs, const Values& logits, size_t vocab_size) {
+  Values logprobs(logits.end() - static_cast<int64_t>(vocab_size), logits.end());
+  double sum = 0;
+  for (double logit : logprobs) sum += std::exp(logit);
+  for (double& logprob : logprobs) logprob -= std::log(sum);
+  Values sorted = logprobs;
+  std::ranges::sort(sorted, std::greater<>());
+  const auto tokens = ValuesOf<int64_t>(outputs[3]);
+  const std::vector<float> found = FloatsOf(outputs[4]);
+  ASSERT_EQ(tokens.size(), 5);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    EXPECT_NEAR(found[i], logprobs[tokens[i]], 5e-5);
+    EXPECT_NEAR(found[i], sorted[i], 5e-5);
+  }
+}
+
 struct Layout {
   const char* name;
   std::function<void(nlohmann::json& json)> change;
@@ -202,15 +220,18 @@ TEST_P(EvaEncoderReferenceTest, TheModelIsThePlainLoops) {
   for (int num_tokens : {1, 4, 17, 64}) {
     SCOPED_TRACE(num_tokens);
     const std::vector<int64_t> tokens = RandomTokens(num_tokens, num_tokens);
-    const EncoderRequest request(tokens, 1, num_tokens);
+    EncoderRequest request(tokens, 1, num_tokens);
+    request.SetMaskPositions({num_tokens - 1});
     const TensorModel::Inputs* requests[] = {request.inputs()};
     const auto outputs = (*model)->Run(requests);
     ASSERT_TRUE(outputs.ok()) << outputs.status();
     const Values hidden = reference.Hidden(tokens);
     EXPECT_LE(MaxError(FloatsOf((*outputs)[0][0]), Floats(hidden)), 2e-5);
-    ASSERT_EQ((*outputs)[0].size(), json.value("masked_lm_head", false) ? 3 : 2);
+    ASSERT_EQ((*outputs)[0].size(), json.value("masked_lm_head", false) ? 5 : 2);
     if ((*outputs)[0].size() == 2) continue;
-    EXPECT_LE(MaxError(FloatsOf((*outputs)[0][2]), Floats(reference.Logits(hidden))), 5e-5);
+    const Values logits = reference.Logits(hidden);
+    EXPECT_LE(MaxError(FloatsOf((*outputs)[0][2]), Floats(logits)), 5e-5);
+    ExpectGuesses((*outputs)[0], logits, json.at("vocab_size"));
   }
 }
 

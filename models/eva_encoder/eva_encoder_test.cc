@@ -51,17 +51,19 @@ TokenRows RowsOf(const std::vector<int>& lengths) {
 TEST_F(EvaEncoderTest, SaysWhatItTakesAndGives) {
   const TensorModelInfo& info = model_->info();
   EXPECT_EQ(info.architecture, "eva_encoder");
-  ASSERT_EQ(info.inputs.size(), 2);
+  ASSERT_EQ(info.inputs.size(), 4);
   EXPECT_EQ(info.inputs[0].name, "input_ids");
   EXPECT_FALSE(info.inputs[0].is_optional);
   EXPECT_EQ(info.inputs[1].name, "lengths");
   EXPECT_TRUE(info.inputs[1].is_optional);
-  ASSERT_EQ(info.outputs.size(), 3);
+  EXPECT_EQ(info.inputs[2].name, "mask_positions");
+  EXPECT_EQ(info.inputs[3].name, "top_k");
+  ASSERT_EQ(info.outputs.size(), 5);
   EXPECT_THAT(info.outputs[kHiddenState].shape, ElementsAre(-1, -1, 16));
   EXPECT_THAT(info.outputs[kEmbedding].shape, ElementsAre(-1, 16));
   EXPECT_THAT(info.outputs[kLogits].shape, ElementsAre(-1, -1, 40));
-  EXPECT_THAT(info.parameters, ElementsAre(Pair("max_tokens", "64"), Pair("min_tokens", "1"),
-                                           Pair("vocab_size", "40")));
+  EXPECT_THAT(info.parameters, ElementsAre(Pair("max_tokens", "64"), Pair("max_top_k", "40"),
+                                           Pair("min_tokens", "1"), Pair("vocab_size", "40")));
   int64_t elements = 0;
   for (const auto& [name, tensor] : RandomEncoder(TinyMaskedLmJson())) {
     elements += static_cast<int64_t>(tensor.values.size());
@@ -70,6 +72,7 @@ TEST_F(EvaEncoderTest, SaysWhatItTakesAndGives) {
   EXPECT_GT(info.weight_bytes, elements * 4);
 
   Load(TinyEncoderJson());
+  EXPECT_EQ(model_->info().inputs.size(), 2);
   EXPECT_EQ(model_->info().outputs.size(), 2);
 }
 

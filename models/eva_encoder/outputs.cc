@@ -2,22 +2,36 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
+
+#include "models/token_filters.h"
 
 namespace evaserve {
 namespace {
 
-constexpr int kHiddenState = 0, kEmbedding = 1, kLogits = 2;
+constexpr size_t kHiddenState = 0, kEmbedding = 1;
+constexpr size_t kLogits = 2, kTopTokens = 3, kTopLogprobs = 4;  // with a masked-LM head
+constexpr TokenLogprob kNoGuess = {-1, -std::numeric_limits<float>::infinity()};
 // Rows that go through the masked-LM head together: the vocabulary is much wider than the layers.
 constexpr size_t kRowsAtOnce = 256;
 
 bool IsWanted(const OutputTensor& output) { return !output.shape.empty(); }
 
-int64_t BytesOf(const OutputTensor& output) {
+int64_t BytesOf(const OutputTensor& output, TensorType type) {
   if (!IsWanted(output)) return 0;
-  int64_t bytes = sizeof(float);
+  int64_t bytes = ElementBytes(type);
   for (int64_t size : output.shape) bytes *= size;
   return bytes;
+}
+
+TensorType TypeOf(size_t output) {
+  return output == kTopTokens ? TensorType::kInt64 : TensorType::kFp32;
+}
+
+bool WantsGuesses(const EncoderTask& task) {
+  return task.outputs.size() > kTopTokens &&
+         std::any_of(task.outputs.begin() + kTopTokens, task.outputs.end(), IsWanted);
 }
 
 // Where row number `row` of an output begins, all its dimensions but the last counted as one.
@@ -28,12 +42,16 @@ float* RowOf(OutputTensor& output, int64_t row) {
 }  // namespace
 
 std::vector<TensorSpec> EncoderOutputSpecs(const EvaEncoderConfig& config) {
-  const auto floats = [](const char* name, std::vector<int64_t> shape) {
-    return TensorSpec{.name = name, .type = TensorType::kFp32, .shape = std::move(shape)};
+  std::vector<TensorSpec> specs;
+  const auto add = [&](const char* name, std::vector<int64_t> shape) {
+    specs.push_back({.name = name, .type = TypeOf(specs.size()), .shape = std::move(shape)});
   };
-  std::vector<TensorSpec> specs = {floats("last_hidden_state", {-1, -1, config.size}),
-                                   floats("embedding", {-1, config.size})};
-  if (config.has_masked_lm_head) specs.push_back(floats("logits", {-1, -1, config.vocab_size}));
+  add("last_hidden_state", {-1, -1, config.size});
+  add("embedding", {-1, config.size});
+  if (!config.has_masked_lm_head) return specs;
+  add("logits", {-1, -1, config.vocab_size});
+  add("top_tokens", {-1, -1, -1});
+  add("top_logprobs", {-1, -1, -1});
   return specs;
 }
 
@@ -43,7 +61,10 @@ void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& con
   const int64_t longest = task.rows.longest;
   std::vector<std::vector<int64_t>> shapes = {{num_rows, longest, config.size},
                                               {num_rows, config.size}};
-  if (config.has_masked_lm_head) shapes.push_back({num_rows, longest, config.vocab_size});
+  if (config.has_masked_lm_head) {
+    shapes.push_back({num_rows, longest, config.vocab_size});
+    shapes.resize(kTopLogprobs + 1, {num_rows, task.masks.columns, task.masks.most});
+  }
   task.outputs.resize(shapes.size());
   for (size_t i = 0; i < shapes.size(); ++i) {
     if (inputs.Wants(i)) task.outputs[i].shape = std::move(shapes[i]);
@@ -52,12 +73,31 @@ void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& con
 
 int64_t OutputBytes(const EncoderTask& task) {
   int64_t bytes = 0;
-  for (const OutputTensor& output : task.outputs) bytes += BytesOf(output);
+  for (size_t i = 0; i < task.outputs.size(); ++i) bytes += BytesOf(task.outputs[i], TypeOf(i));
   return bytes;
 }
 
 void AllocateOutputs(EncoderTask& task) {
-  for (OutputTensor& output : task.outputs) output.data.resize(BytesOf(output));
+  for (size_t i = 0; i < std::min(task.outputs.size(), kTopTokens); ++i) {
+    task.outputs[i].data.resize(BytesOf(task.outputs[i], TypeOf(i)));
+  }
+  if (!WantsGuesses(task)) return;
+  task.guesses.assign(std::ssize(task.rows.lengths) * task.masks.columns * task.masks.most,
+                      kNoGuess);
+}
+
+void WriteGuesses(EncoderTask& task) {
+  if (!WantsGuesses(task)) return;
+  OutputTensor& tokens = task.outputs[kTopTokens];
+  OutputTensor& logprobs = task.outputs[kTopLogprobs];
+  const auto append = [](auto value, OutputTensor& output) {
+    if (!IsWanted(output)) return;
+    output.data.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  };
+  for (const TokenLogprob& guess : task.guesses) {
+    append(int64_t{guess.token}, tokens);
+    append(guess.logprob, logprobs);
+  }
 }
 
 void EncoderOutputs::Store(std::span<const EncoderRow> rows, const float* hidden) {
@@ -65,7 +105,10 @@ void EncoderOutputs::Store(std::span<const EncoderRow> rows, const float* hidden
   std::vector<HeadRow> through_head;
   for (const EncoderRow& row : rows) {
     StoreStates(row, hidden);
-    if (network_.config().has_masked_lm_head) AppendLogits(row, hidden, through_head);
+    if (network_.config().has_masked_lm_head) {
+      AppendLogits(row, hidden, through_head);
+      AppendMasks(row, hidden, through_head);
+    }
     hidden += std::ssize(row.tokens) * size;
   }
   for (std::span<const HeadRow> left = through_head; !left.empty();) {
@@ -95,7 +138,20 @@ void EncoderOutputs::AppendLogits(const EncoderRow& row, const float* hidden,
   if (!IsWanted(logits)) return;
   const int64_t begin = row.index * row.task->rows.longest;
   for (int64_t i = 0; i < std::ssize(row.tokens); ++i) {
-    to.push_back({hidden + i * network_.config().size, RowOf(logits, begin + i)});
+    to.push_back(
+        {.hidden = hidden + i * network_.config().size, .logits = RowOf(logits, begin + i)});
+  }
+}
+
+void EncoderOutputs::AppendMasks(const EncoderRow& row, const float* hidden,
+                                 std::vector<HeadRow>& to) const {
+  EncoderTask& task = *row.task;
+  const MaskedPlaces& masks = task.masks;
+  for (int64_t i = row.index * masks.columns; i < (row.index + 1) * masks.columns; ++i) {
+    if (task.guesses.empty() || masks.positions[i] < 0) continue;
+    to.push_back({.hidden = hidden + int64_t{masks.positions[i]} * network_.config().size,
+                  .guesses = {task.guesses.data() + i * masks.most,
+                              static_cast<size_t>(masks.top_k[row.index])}});
   }
 }
 
@@ -108,8 +164,15 @@ void EncoderOutputs::RunHead(std::span<const HeadRow> rows) {
   }
   network_.ComputeLogits(hidden, static_cast<int>(rows.size()), logits);
   for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(rows[i].logits, logits + i * vocab_size, vocab_size * sizeof(float));
+    Use({logits + i * vocab_size, static_cast<size_t>(vocab_size)}, rows[i]);
   }
+}
+
+void EncoderOutputs::Use(std::span<const float> logits, const HeadRow& row) {
+  if (row.logits != nullptr) std::memcpy(row.logits, logits.data(), logits.size_bytes());
+  if (row.guesses.empty()) return;
+  std::ranges::copy(MostLikely(logits, row.guesses.size(), LogSumExp(logits), ranking_),
+                    row.guesses.begin());
 }
 
 }  // namespace evaserve

@@ -4,8 +4,10 @@
 #include <span>
 #include <vector>
 
+#include "models/eva_encoder/masks.h"
 #include "models/eva_encoder/network.h"
 #include "models/eva_encoder/rows.h"
+#include "models/sampler.h"
 #include "models/tensor_model.h"
 
 namespace evaserve {
@@ -13,7 +15,9 @@ namespace evaserve {
 // A request that an encoder answers.
 struct EncoderTask {
   EncoderRows rows;
-  TensorModel::Outputs outputs;  // an output that nobody wants has no shape
+  MaskedPlaces masks;
+  TensorModel::Outputs outputs;       // an output that nobody wants has no shape
+  std::vector<TokenLogprob> guesses;  // [rows, masks.columns, masks.most]; token -1: none
 };
 
 // One row of a task, which outlives it.
@@ -32,11 +36,15 @@ void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& con
 // What they take when they have their memory.
 int64_t OutputBytes(const EncoderTask& task);
 
-// Gives them their memory, which says that there is nothing anywhere.
+// Gives them, and the guesses if somebody wants them, their memory, which says that there is
+// nothing anywhere.
 void AllocateOutputs(EncoderTask& task);
 
-// Writes what a pass through the layers gives to the outputs of its rows, which have their memory.
-// Not thread-safe.
+// Writes the guesses to their outputs, at the end.
+void WriteGuesses(EncoderTask& task);
+
+// Writes what a pass through the layers gives to the outputs and guesses of its rows, which have
+// their memory. Not thread-safe.
 class EncoderOutputs {
  public:
   explicit EncoderOutputs(EvaEncoderNetwork& network) : network_(network) {}
@@ -48,15 +56,19 @@ class EncoderOutputs {
   // A token that goes through the masked-LM head.
   struct HeadRow {
     const float* hidden = nullptr;
-    float* logits = nullptr;  // in the output
+    float* logits = nullptr;          // in the output; null: not wanted
+    std::span<TokenLogprob> guesses;  // of the task; none: not wanted
   };
 
   void StoreStates(const EncoderRow& row, const float* hidden);
   void AppendLogits(const EncoderRow& row, const float* hidden, std::vector<HeadRow>& to) const;
+  void AppendMasks(const EncoderRow& row, const float* hidden, std::vector<HeadRow>& to) const;
   void RunHead(std::span<const HeadRow> rows);
+  void Use(std::span<const float> logits, const HeadRow& row);
 
   EvaEncoderNetwork& network_;
   FloatBuffer hidden_, logits_;
+  std::vector<TokenId> ranking_;
 };
 
 }  // namespace evaserve

@@ -18,7 +18,7 @@ class EncoderRequest {
  public:
   // All of `columns` in every row, without lengths.
   EncoderRequest(std::vector<int64_t> ids, int64_t rows, int64_t columns) : ids_(std::move(ids)) {
-    inputs_.resize(2);
+    inputs_.resize(kNumInputs);
     inputs_[0] = {{rows, columns}, BytesOf(ids_)};
   }
 
@@ -32,7 +32,7 @@ class EncoderRequest {
       lengths_.push_back(static_cast<int64_t>(row.size()));
     }
     const auto num_rows = static_cast<int64_t>(rows.size());
-    inputs_.resize(2);
+    inputs_.resize(kNumInputs);
     inputs_[0] = {{num_rows, static_cast<int64_t>(longest)}, BytesOf(ids_)};
     inputs_[1] = {{num_rows}, BytesOf(lengths_)};
   }
@@ -45,6 +45,19 @@ class EncoderRequest {
     inputs_[1] = {{static_cast<int64_t>(lengths_.size())}, BytesOf(lengths_)};
   }
 
+  // As many for each row; -1 for none.
+  void SetMaskPositions(std::vector<int64_t> positions) {
+    mask_positions_ = std::move(positions);
+    const int64_t rows = inputs_[0].shape[0];
+    inputs_[2] = {{rows, std::ssize(mask_positions_) / rows}, BytesOf(mask_positions_)};
+  }
+
+  // For each row.
+  void SetTopK(std::vector<int32_t> top_k) {
+    top_k_ = std::move(top_k);
+    inputs_[3] = {{std::ssize(top_k_), 1}, BytesOf(top_k_)};
+  }
+
   // By their places among the model's.
   void SetWantedOutputs(std::vector<size_t> outputs) {
     inputs_.wanted_outputs = std::move(outputs);
@@ -53,19 +66,26 @@ class EncoderRequest {
   const TensorModel::Inputs* inputs() const { return &inputs_; }
 
  private:
-  static std::string_view BytesOf(const std::vector<int64_t>& values) {
-    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t)};
+  static constexpr size_t kNumInputs = 4;
+
+  template <typename T>
+  static std::string_view BytesOf(const std::vector<T>& values) {
+    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
   }
 
-  std::vector<int64_t> ids_, lengths_;
+  std::vector<int64_t> ids_, lengths_, mask_positions_;
+  std::vector<int32_t> top_k_;
   TensorModel::Inputs inputs_;
 };
 
-inline std::vector<float> FloatsOf(const OutputTensor& tensor) {
-  std::vector<float> values(tensor.data.size() / sizeof(float));
+template <typename T>
+std::vector<T> ValuesOf(const OutputTensor& tensor) {
+  std::vector<T> values(tensor.data.size() / sizeof(T));
   std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
   return values;
 }
+
+inline std::vector<float> FloatsOf(const OutputTensor& tensor) { return ValuesOf<float>(tensor); }
 
 // Tokens of the vocabulary of testing/random_encoder.h, none of them padding.
 inline std::vector<int64_t> RandomTokens(int num_tokens, uint64_t seed) {
