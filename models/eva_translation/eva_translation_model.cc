@@ -10,16 +10,12 @@
 #include "absl/strings/str_cat.h"
 #include "models/eva_translation/translation_text.h"
 #include "models/eva_translation/translator.h"
-#include "models/text/utf8.h"
+#include "models/text/text_rows.h"
 
 namespace evaserve {
 namespace {
 
 constexpr int kTextInput = 0, kBeamSize = 1, kLengthPenalty = 2, kMaxTokens = 3;  // inputs
-// More than any model takes as a source, and what is split into words before anybody knows.
-constexpr size_t kMaxTextBytes = 1 << 15;
-constexpr int64_t kMaxRows = 256;
-constexpr size_t kMaxRequestBytes = 1 << 18;  // of its texts, which become tokens before it waits
 // Of all rows: a request is one piece of work, which nothing ends before its time.
 constexpr int64_t kMaxRequestSlots = int64_t{8} * kMaxSlots;
 
@@ -113,24 +109,19 @@ absl::StatusOr<int64_t> EvaTranslationModel::CountTokens(const Inputs& inputs) c
 
 absl::StatusOr<std::vector<TranslationTask>> EvaTranslationModel::MakeTasks(
     const Inputs& inputs) const {
-  const std::string_view data = inputs[kTextInput].data;
-  const std::vector<std::string_view> texts = BytesElements(data);
-  if (std::ssize(texts) > kMaxRows || data.size() > kMaxRequestBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("text_input: got ", texts.size(), " rows of ",
-                                                   data.size(), " bytes, allowed are ", kMaxRows,
-                                                   " rows and ", kMaxRequestBytes, " bytes"));
-  }
+  const absl::StatusOr<std::vector<std::string_view>> texts = ReadTextRows(inputs[kTextInput]);
+  if (!texts.ok()) return texts.status();
   std::vector<TranslationTask> tasks;
   int64_t slots = 0;
-  for (size_t row = 0; row < texts.size(); ++row) {
-    absl::StatusOr<TranslationTask> task = MakeTask(inputs, texts[row], row);
+  for (size_t row = 0; row < texts->size(); ++row) {
+    absl::StatusOr<TranslationTask> task = MakeTask(inputs, (*texts)[row], row);
     if (!task.ok()) return task.status();
     slots += MaxSlots(task->search);
     tasks.push_back(*std::move(task));
   }
   if (slots <= kMaxRequestSlots) return tasks;
   return absl::InvalidArgumentError(
-      absl::StrCat("text_input: got ", texts.size(), " rows whose beam_size times max_tokens is ",
+      absl::StrCat("text_input: got ", texts->size(), " rows whose beam_size times max_tokens is ",
                    slots, " together, allowed are ", kMaxRequestSlots));
 }
 
@@ -172,11 +163,6 @@ absl::StatusOr<TranslationTask> EvaTranslationModel::MakeTask(const Inputs& inpu
 absl::StatusOr<std::vector<TokenId>> EvaTranslationModel::ReadSource(std::string_view text,
                                                                      size_t row) const {
   const std::string where = absl::StrCat("text_input: row ", row);
-  if (text.size() > kMaxTextBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, " has ", text.size(), " bytes, allowed are ", kMaxTextBytes));
-  }
-  if (!IsUtf8(text)) return absl::InvalidArgumentError(absl::StrCat(where, " is not UTF-8"));
   std::vector<TokenId> source = text_.Encode(text);
   const auto length = static_cast<int>(source.size());
   if (length == 1) {
