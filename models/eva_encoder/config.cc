@@ -37,7 +37,17 @@ void ReadLayout(const nlohmann::json& json, JsonFields& fields, EvaEncoderConfig
   config.embed_scale = ReadEmbedScale(json, fields, config.size);
   config.has_learned_positions = ReadHasLearnedPositions(fields);
   config.has_embedding_norm = fields.Boolean("layernorm_embedding", false);
+}
+
+void ReadMasks(JsonFields& fields, EvaEncoderConfig& config) {
   config.has_masked_lm_head = fields.Boolean("masked_lm_head", false);
+  const std::string bpe = fields.String("bpe", "none");
+  config.has_bpe = bpe == "subword_nmt";
+  if (bpe != "subword_nmt" && bpe != "none") fields.Fail("bpe", "\"none\" or \"subword_nmt\"");
+  if (!fields.Has("mask_token_id")) return;
+  config.mask_token =
+      static_cast<int32_t>(fields.Integer("mask_token_id", {}, 0, config.vocab_size - 1));
+  if (config.mask_token == config.padding_idx) fields.Fail("mask_token_id", "not padding_idx");
 }
 
 absl::Status CheckAttention(const EvaEncoderConfig& config) {
@@ -69,6 +79,7 @@ absl::StatusOr<EvaEncoderConfig> ReadEvaEncoderConfig(const std::filesystem::pat
   EvaEncoderConfig config;
   ReadSizes(fields, config);
   ReadLayout(json, fields, config);
+  ReadMasks(fields, config);
   config.dtype = ReadComputeType(fields, dtype);
   if (!fields.Has("attn")) fields.Fail("attn", "an object");
   if (!fields.status().ok()) return fields.status();

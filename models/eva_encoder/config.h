@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 
@@ -26,6 +27,8 @@ struct EvaEncoderConfig {
   bool has_learned_positions = false;
   bool has_embedding_norm = false;
   bool has_masked_lm_head = false;
+  std::optional<int32_t> mask_token;  // what stands for a hidden token, if the config says it
+  bool has_bpe = false;               // of text: the dictionary's words are byte pairs
   EvaAttentionConfig attention;
   DType dtype = DType::kFloat32;
 

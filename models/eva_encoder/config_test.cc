@@ -50,6 +50,22 @@ TEST(EvaEncoderConfigTest, HasTheDefaultsOfATranslationEncoder) {
   EXPECT_FALSE(config->has_masked_lm_head);
 }
 
+TEST(EvaEncoderConfigTest, ReadsWhatTextNeeds) {
+  nlohmann::json json = TinyMaskedLmJson();
+  EXPECT_EQ(Read(json)->mask_token, std::nullopt);
+  EXPECT_FALSE(Read(json)->has_bpe);
+  json.update({{"mask_token_id", 39}, {"bpe", "subword_nmt"}});
+  EXPECT_EQ(Read(json)->mask_token, 39);
+  EXPECT_TRUE(Read(json)->has_bpe);
+  json["bpe"] = "gpt2";
+  EXPECT_THAT(Read(json).status(), IsError(kInvalid, "\"bpe\" is \"gpt2\"", "subword_nmt"));
+  json["bpe"] = "none";
+  for (int token : {-1, 1, 40}) {
+    json["mask_token_id"] = token;
+    EXPECT_THAT(Read(json).status(), IsError(kInvalid, "\"mask_token_id\" is"));
+  }
+}
+
 TEST(EvaEncoderConfigTest, TheOptionCountsBeforeTheFile) {
   nlohmann::json json = TinyEncoderJson();
   json["torch_dtype"] = "float16";

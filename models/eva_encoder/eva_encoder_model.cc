@@ -1,10 +1,13 @@
 #include "models/eva_encoder/eva_encoder_model.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "models/eva_encoder/masked_text.h"
+#include "models/eva_encoder/masks.h"
 #include "models/eva_encoder/network.h"
 #include "models/eva_encoder/outputs.h"
 #include "models/eva_encoder/rows.h"
@@ -15,6 +18,7 @@ namespace {
 
 constexpr int kInputIds = 0, kLengths = 1;
 constexpr int kMaskPositions = 2, kTopK = 3;  // with a masked-LM head
+constexpr int kTextInput = 4;                 // and with text
 // Tokens, padded to windows, that go through the layers together: enough for the kernels, and
 // activations that do not grow with the batch.
 constexpr int64_t kTokensPerPass = 8192;
@@ -26,13 +30,15 @@ using Inputs = TensorModel::Inputs;
 
 class EvaEncoderModel final : public TensorModel {
  public:
-  EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network);
+  EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network,
+                  std::optional<MaskedText> text);
 
   const TensorModelInfo& info() const override { return info_; }
   absl::StatusOr<int64_t> CountTokens(const Inputs& inputs) const override;
   absl::StatusOr<std::vector<Outputs>> Run(std::span<const Inputs* const> requests) override;
 
  private:
+  absl::StatusOr<EncoderRows> ReadRows(const Inputs& inputs) const;
   absl::StatusOr<EncoderTask> MakeTask(const Inputs& inputs) const;
   absl::StatusOr<std::vector<EncoderTask>> MakeTasks(std::span<const Inputs* const> requests) const;
   std::span<const EncoderRow> NextPass(std::span<const EncoderRow> rows) const;
@@ -42,14 +48,19 @@ class EvaEncoderModel final : public TensorModel {
 
   TensorModelInfo info_;
   const std::unique_ptr<EvaEncoderNetwork> network_;
+  const std::optional<MaskedText> text_;
   EncoderOutputs outputs_;
   FloatBuffer hidden_;
 };
 
-EvaEncoderModel::EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network)
-    : info_(std::move(info)), network_(std::move(network)), outputs_(*network_) {
+EvaEncoderModel::EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncoderNetwork> network,
+                                 std::optional<MaskedText> text)
+    : info_(std::move(info)),
+      network_(std::move(network)),
+      text_(std::move(text)),
+      outputs_(*network_, text_ ? &*text_ : nullptr) {
   const auto add = [&](const char* name, TensorType type, std::vector<int64_t> shape) {
-    const bool is_optional = !info_.inputs.empty();
+    const bool is_optional = !info_.inputs.empty() || text_;
     info_.inputs.push_back(
         {.name = name, .type = type, .shape = std::move(shape), .is_optional = is_optional});
   };
@@ -60,7 +71,9 @@ EvaEncoderModel::EvaEncoderModel(TensorModelInfo info, std::unique_ptr<EvaEncode
     add("top_k", TensorType::kInt32, {-1, 1});
     info_.parameters["max_top_k"] = absl::StrCat(MaxTopK(config()));
   }
-  info_.outputs = EncoderOutputSpecs(config());
+  if (text_) add("text_input", TensorType::kBytes, {-1, 1});
+  if (config().mask_token) info_.parameters["mask_token_id"] = absl::StrCat(*config().mask_token);
+  info_.outputs = outputs_.specs();
   info_.parameters["min_tokens"] = absl::StrCat(config().min_tokens());
   info_.parameters["max_tokens"] = absl::StrCat(config().max_tokens);
   info_.parameters["vocab_size"] = absl::StrCat(config().vocab_size);
@@ -89,7 +102,7 @@ std::vector<EncoderRow> RowsOf(std::span<EncoderTask> tasks) {
 absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs* const> requests) {
   absl::StatusOr<std::vector<EncoderTask>> tasks = MakeTasks(requests);
   if (!tasks.ok()) return tasks.status();
-  for (EncoderTask& task : *tasks) AllocateOutputs(task);
+  for (EncoderTask& task : *tasks) outputs_.Allocate(task);
   const std::vector<EncoderRow> all = RowsOf(*tasks);
   for (std::span<const EncoderRow> rows = all; !rows.empty();) {
     const std::span<const EncoderRow> pass = NextPass(rows);
@@ -98,14 +111,33 @@ absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs
   }
   std::vector<Outputs> results;
   for (EncoderTask& task : *tasks) {
-    WriteGuesses(task);
+    outputs_.WriteGuesses(task);
     results.push_back(std::move(task.outputs));
   }
   return results;
 }
 
+absl::StatusOr<EncoderRows> EvaEncoderModel::ReadRows(const Inputs& inputs) const {
+  const auto has = [&](int input) { return !inputs[input].shape.empty(); };
+  if (!text_ || (has(kInputIds) && !has(kTextInput))) {
+    return ReadEncoderRows(inputs[kInputIds], inputs[kLengths], config());
+  }
+  if (has(kInputIds) || !has(kTextInput)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("inputs: got ", has(kInputIds) ? "both" : "neither",
+                     " of input_ids and text_input, allowed is one of them"));
+  }
+  for (int input : {kLengths, kMaskPositions}) {
+    if (!has(input)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(info_.inputs[input].name,
+                                                   ": got it with text_input, allowed is it with ",
+                                                   "input_ids; a text has its own"));
+  }
+  return ReadEncoderTexts(inputs[kTextInput], *text_, config());
+}
+
 absl::StatusOr<EncoderTask> EvaEncoderModel::MakeTask(const Inputs& inputs) const {
-  absl::StatusOr<EncoderRows> rows = ReadEncoderRows(inputs[kInputIds], inputs[kLengths], config());
+  absl::StatusOr<EncoderRows> rows = ReadRows(inputs);
   if (!rows.ok()) return rows.status();
   EncoderTask task;
   task.rows = *std::move(rows);
@@ -115,13 +147,14 @@ absl::StatusOr<EncoderTask> EvaEncoderModel::MakeTask(const Inputs& inputs) cons
     if (!masks.ok()) return masks.status();
     task.masks = *std::move(masks);
   }
-  ShapeOutputs(inputs, config(), task);
-  const int64_t bytes = OutputBytes(task);
+  outputs_.Shape(inputs, task);
+  const int64_t bytes = outputs_.MaxBytes(task);
   if (bytes <= kMaxOutputBytes) return task;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "input_ids: ", task.rows.lengths.size(), " rows of up to ", task.rows.longest,
-      " tokens, with ", task.masks.columns, " masks and ", task.masks.most,
-      " guesses for each, give ", bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
+  return absl::InvalidArgumentError(
+      absl::StrCat(inputs[kInputIds].shape.empty() ? "text_input" : "input_ids", ": ",
+                   task.rows.lengths.size(), " rows of up to ", task.rows.longest, " tokens, with ",
+                   task.masks.columns, " masks and ", task.masks.most, " guesses for each, give ",
+                   bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
 }
 
 absl::StatusOr<std::vector<EncoderTask>> EvaEncoderModel::MakeTasks(
@@ -131,7 +164,7 @@ absl::StatusOr<std::vector<EncoderTask>> EvaEncoderModel::MakeTasks(
   for (const Inputs* inputs : requests) {
     absl::StatusOr<EncoderTask> task = MakeTask(*inputs);
     if (!task.ok()) return task.status();
-    bytes += OutputBytes(*task);
+    bytes += outputs_.MaxBytes(*task);
     tasks.push_back(*std::move(task));
   }
   if (bytes <= kMaxOutputBytes) return tasks;
@@ -186,10 +219,17 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const EvaEncoderConfig& 
 absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaEncoderModel(
     const std::filesystem::path& directory, const nlohmann::json& json, const LoadOptions& options,
     WorkerPool& workers) {
-  const absl::StatusOr<EvaEncoderConfig> config =
+  absl::StatusOr<EvaEncoderConfig> config =
       ReadEvaEncoderConfig(directory / "config.json", json, options.dtype);
   if (!config.ok()) return config.status();
   if (absl::Status status = RequireCpu(options.device); !status.ok()) return status;
+  std::optional<MaskedText> text;
+  if (config->has_masked_lm_head && std::filesystem::exists(directory / "dict.txt")) {
+    absl::StatusOr<MaskedText> loaded = MaskedText::Load(directory, *config);
+    if (!loaded.ok()) return loaded.status();
+    text = *std::move(loaded);
+    config->mask_token = text->mask_token();
+  }
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);
   if (!checkpoint.ok()) return checkpoint.status();
   if (absl::Status status = CheckTensors(*checkpoint, *config); !status.ok()) return status;
@@ -199,7 +239,8 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaEncoderModel(
   TensorModelInfo info{.architecture = "eva_encoder", .num_parameters = reader.num_parameters()};
   info.weight_bytes = Bytes(*weights);
   return std::make_unique<EvaEncoderModel>(
-      std::move(info), std::make_unique<EvaEncoderNetwork>(*config, *std::move(weights), workers));
+      std::move(info), std::make_unique<EvaEncoderNetwork>(*config, *std::move(weights), workers),
+      std::move(text));
 }
 
 }  // namespace evaserve

@@ -43,6 +43,22 @@ absl::StatusOr<std::vector<int>> ReadPositions(const InputTensor& mask_positions
   return positions;
 }
 
+void FindMasks(const EncoderRows& rows, int32_t mask_token, MaskedPlaces& places) {
+  std::vector<std::vector<int>> found;
+  const int32_t* token = rows.tokens.data();
+  for (const int length : rows.lengths) {
+    std::vector<int>& of_row = found.emplace_back();
+    for (int i = 0; i < length; ++i, ++token) {
+      if (*token == mask_token) of_row.push_back(i);
+    }
+    places.columns = std::max(places.columns, std::ssize(of_row));
+  }
+  for (std::vector<int>& of_row : found) {
+    of_row.resize(places.columns, -1);
+    places.positions.insert(places.positions.end(), of_row.begin(), of_row.end());
+  }
+}
+
 absl::StatusOr<std::vector<int>> ReadTopK(const InputTensor& top_k, size_t num_rows, int max) {
   std::vector<int> counts(num_rows, std::min(kUsualTopK, max));
   if (top_k.shape.empty()) return counts;
@@ -67,7 +83,10 @@ absl::StatusOr<MaskedPlaces> ReadMaskedPlaces(const InputTensor& mask_positions,
   if (!counts.ok()) return counts.status();
   places.top_k = *std::move(counts);
   if (!places.top_k.empty()) places.most = *std::ranges::max_element(places.top_k);
-  if (mask_positions.shape.empty()) return places;
+  if (mask_positions.shape.empty()) {
+    if (config.mask_token) FindMasks(rows, *config.mask_token, places);
+    return places;
+  }
   absl::StatusOr<std::vector<int>> positions = ReadPositions(mask_positions, rows);
   if (!positions.ok()) return positions.status();
   places.positions = *std::move(positions);

@@ -17,9 +17,9 @@ struct MaskedPlaces {
   int most = 0;                // of top_k, or what it is where nobody says
 };
 
-// From mask_positions INT64 [n, columns] and top_k INT32 [n, 1], each of which may be absent: no
-// places then, and the usual number of guesses. InvalidArgument, naming the input, the row, what
-// came and what is allowed.
+// From mask_positions INT64 [n, columns] and top_k INT32 [n, 1], each of which may be absent: the
+// places of the config's mask_token, if it has one, and the usual number of guesses.
+// InvalidArgument, naming the input, the row, what came and what is allowed.
 absl::StatusOr<MaskedPlaces> ReadMaskedPlaces(const InputTensor& mask_positions,
                                               const InputTensor& top_k, const EncoderRows& rows,
                                               const EvaEncoderConfig& config);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "models/token_filters.h"
@@ -12,21 +13,28 @@ namespace {
 
 constexpr size_t kHiddenState = 0, kEmbedding = 1;
 constexpr size_t kLogits = 2, kTopTokens = 3, kTopLogprobs = 4;  // with a masked-LM head
+constexpr size_t kTopWords = 5;                                  // and with text
 constexpr TokenLogprob kNoGuess = {-1, -std::numeric_limits<float>::infinity()};
 // Rows that go through the masked-LM head together: the vocabulary is much wider than the layers.
 constexpr size_t kRowsAtOnce = 256;
 
 bool IsWanted(const OutputTensor& output) { return !output.shape.empty(); }
 
-int64_t BytesOf(const OutputTensor& output, TensorType type) {
+int64_t NumElements(const OutputTensor& output) {
   if (!IsWanted(output)) return 0;
-  int64_t bytes = ElementBytes(type);
-  for (int64_t size : output.shape) bytes *= size;
-  return bytes;
+  int64_t elements = 1;
+  for (int64_t size : output.shape) elements *= size;
+  return elements;
 }
 
 TensorType TypeOf(size_t output) {
-  return output == kTopTokens ? TensorType::kInt64 : TensorType::kFp32;
+  if (output == kTopTokens) return TensorType::kInt64;
+  return output == kTopWords ? TensorType::kBytes : TensorType::kFp32;
+}
+
+template <typename T>
+void Append(T value, std::string& data) {
+  data.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
 bool WantsGuesses(const EncoderTask& task) {
@@ -41,29 +49,30 @@ float* RowOf(OutputTensor& output, int64_t row) {
 
 }  // namespace
 
-std::vector<TensorSpec> EncoderOutputSpecs(const EvaEncoderConfig& config) {
+std::vector<TensorSpec> EncoderOutputs::specs() const {
   std::vector<TensorSpec> specs;
   const auto add = [&](const char* name, std::vector<int64_t> shape) {
     specs.push_back({.name = name, .type = TypeOf(specs.size()), .shape = std::move(shape)});
   };
-  add("last_hidden_state", {-1, -1, config.size});
-  add("embedding", {-1, config.size});
-  if (!config.has_masked_lm_head) return specs;
-  add("logits", {-1, -1, config.vocab_size});
+  add("last_hidden_state", {-1, -1, config().size});
+  add("embedding", {-1, config().size});
+  if (!config().has_masked_lm_head) return specs;
+  add("logits", {-1, -1, config().vocab_size});
   add("top_tokens", {-1, -1, -1});
   add("top_logprobs", {-1, -1, -1});
+  if (text_ != nullptr) add("top_words", {-1, -1, -1});
   return specs;
 }
 
-void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& config,
-                  EncoderTask& task) {
+void EncoderOutputs::Shape(const TensorModel::Inputs& inputs, EncoderTask& task) const {
   const auto num_rows = static_cast<int64_t>(task.rows.lengths.size());
   const int64_t longest = task.rows.longest;
-  std::vector<std::vector<int64_t>> shapes = {{num_rows, longest, config.size},
-                                              {num_rows, config.size}};
-  if (config.has_masked_lm_head) {
-    shapes.push_back({num_rows, longest, config.vocab_size});
-    shapes.resize(kTopLogprobs + 1, {num_rows, task.masks.columns, task.masks.most});
+  std::vector<std::vector<int64_t>> shapes = {{num_rows, longest, config().size},
+                                              {num_rows, config().size}};
+  if (config().has_masked_lm_head) {
+    shapes.push_back({num_rows, longest, config().vocab_size});
+    const size_t num_outputs = text_ == nullptr ? kTopWords : kTopWords + 1;
+    shapes.resize(num_outputs, {num_rows, task.masks.columns, task.masks.most});
   }
   task.outputs.resize(shapes.size());
   for (size_t i = 0; i < shapes.size(); ++i) {
@@ -71,41 +80,43 @@ void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& con
   }
 }
 
-int64_t OutputBytes(const EncoderTask& task) {
+int64_t EncoderOutputs::MaxBytes(const EncoderTask& task) const {
   int64_t bytes = 0;
-  for (size_t i = 0; i < task.outputs.size(); ++i) bytes += BytesOf(task.outputs[i], TypeOf(i));
+  for (size_t i = 0; i < task.outputs.size(); ++i) {
+    const int64_t element_bytes =
+        i == kTopWords ? sizeof(uint32_t) + text_->max_word_bytes() : ElementBytes(TypeOf(i));
+    bytes += NumElements(task.outputs[i]) * element_bytes;
+  }
   return bytes;
 }
 
-void AllocateOutputs(EncoderTask& task) {
+void EncoderOutputs::Allocate(EncoderTask& task) const {
   for (size_t i = 0; i < std::min(task.outputs.size(), kTopTokens); ++i) {
-    task.outputs[i].data.resize(BytesOf(task.outputs[i], TypeOf(i)));
+    task.outputs[i].data.resize(NumElements(task.outputs[i]) * sizeof(float));
   }
   if (!WantsGuesses(task)) return;
   task.guesses.assign(std::ssize(task.rows.lengths) * task.masks.columns * task.masks.most,
                       kNoGuess);
 }
 
-void WriteGuesses(EncoderTask& task) {
-  if (!WantsGuesses(task)) return;
-  OutputTensor& tokens = task.outputs[kTopTokens];
-  OutputTensor& logprobs = task.outputs[kTopLogprobs];
-  const auto append = [](auto value, OutputTensor& output) {
-    if (!IsWanted(output)) return;
-    output.data.append(reinterpret_cast<const char*>(&value), sizeof(value));
-  };
-  for (const TokenLogprob& guess : task.guesses) {
-    append(int64_t{guess.token}, tokens);
-    append(guess.logprob, logprobs);
+void EncoderOutputs::WriteGuesses(EncoderTask& task) const {
+  for (size_t i = kTopTokens; i < task.outputs.size(); ++i) {
+    OutputTensor& output = task.outputs[i];
+    if (!IsWanted(output)) continue;
+    for (const TokenLogprob& guess : task.guesses) {
+      if (i == kTopTokens) Append(int64_t{guess.token}, output.data);
+      if (i == kTopLogprobs) Append(guess.logprob, output.data);
+      if (i == kTopWords) AppendBytesElement(text_->Word(guess.token), output.data);
+    }
   }
 }
 
 void EncoderOutputs::Store(std::span<const EncoderRow> rows, const float* hidden) {
-  const int64_t size = network_.config().size;
+  const int64_t size = config().size;
   std::vector<HeadRow> through_head;
   for (const EncoderRow& row : rows) {
     StoreStates(row, hidden);
-    if (network_.config().has_masked_lm_head) {
+    if (config().has_masked_lm_head) {
       AppendLogits(row, hidden, through_head);
       AppendMasks(row, hidden, through_head);
     }
@@ -121,7 +132,7 @@ void EncoderOutputs::Store(std::span<const EncoderRow> rows, const float* hidden
 void EncoderOutputs::StoreStates(const EncoderRow& row, const float* hidden) {
   OutputTensor& states = row.task->outputs[kHiddenState];
   OutputTensor& embedding = row.task->outputs[kEmbedding];
-  const int size = network_.config().size;
+  const int size = config().size;
   const size_t length = row.tokens.size();
   if (IsWanted(states)) {
     std::memcpy(RowOf(states, row.index * row.task->rows.longest), hidden,
@@ -138,8 +149,7 @@ void EncoderOutputs::AppendLogits(const EncoderRow& row, const float* hidden,
   if (!IsWanted(logits)) return;
   const int64_t begin = row.index * row.task->rows.longest;
   for (int64_t i = 0; i < std::ssize(row.tokens); ++i) {
-    to.push_back(
-        {.hidden = hidden + i * network_.config().size, .logits = RowOf(logits, begin + i)});
+    to.push_back({.hidden = hidden + i * config().size, .logits = RowOf(logits, begin + i)});
   }
 }
 
@@ -147,16 +157,17 @@ void EncoderOutputs::AppendMasks(const EncoderRow& row, const float* hidden,
                                  std::vector<HeadRow>& to) const {
   EncoderTask& task = *row.task;
   const MaskedPlaces& masks = task.masks;
+  if (task.guesses.empty()) return;
   for (int64_t i = row.index * masks.columns; i < (row.index + 1) * masks.columns; ++i) {
-    if (task.guesses.empty() || masks.positions[i] < 0) continue;
-    to.push_back({.hidden = hidden + int64_t{masks.positions[i]} * network_.config().size,
+    if (masks.positions[i] < 0) continue;
+    to.push_back({.hidden = hidden + int64_t{masks.positions[i]} * config().size,
                   .guesses = {task.guesses.data() + i * masks.most,
                               static_cast<size_t>(masks.top_k[row.index])}});
   }
 }
 
 void EncoderOutputs::RunHead(std::span<const HeadRow> rows) {
-  const int64_t size = network_.config().size, vocab_size = network_.config().vocab_size;
+  const int64_t size = config().size, vocab_size = config().vocab_size;
   float* hidden = hidden_.Get(rows.size() * size);
   float* logits = logits_.Get(rows.size() * vocab_size);
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "models/eva_encoder/masked_text.h"
 #include "models/eva_encoder/masks.h"
 #include "models/eva_encoder/network.h"
 #include "models/eva_encoder/rows.h"
@@ -27,30 +28,30 @@ struct EncoderRow {
   std::span<const int32_t> tokens;
 };
 
-std::vector<TensorSpec> EncoderOutputSpecs(const EvaEncoderConfig& config);
-
-// Gives the outputs that `inputs` wants their shapes.
-void ShapeOutputs(const TensorModel::Inputs& inputs, const EvaEncoderConfig& config,
-                  EncoderTask& task);
-
-// What they take when they have their memory.
-int64_t OutputBytes(const EncoderTask& task);
-
-// Gives them, and the guesses if somebody wants them, their memory, which says that there is
-// nothing anywhere.
-void AllocateOutputs(EncoderTask& task);
-
-// Writes the guesses to their outputs, at the end.
-void WriteGuesses(EncoderTask& task);
-
-// Writes what a pass through the layers gives to the outputs and guesses of its rows, which have
-// their memory. Not thread-safe.
+// The outputs of an encoder, whose `text` is null if it has none. Not thread-safe, but for what is
+// const.
 class EncoderOutputs {
  public:
-  explicit EncoderOutputs(EvaEncoderNetwork& network) : network_(network) {}
+  EncoderOutputs(EvaEncoderNetwork& network, const MaskedText* text)
+      : network_(network), text_(text) {}
 
-  // `hidden` [tokens, size] is that of all tokens of `rows`.
+  std::vector<TensorSpec> specs() const;
+
+  // Gives the outputs of a task that `inputs` wants their shapes.
+  void Shape(const TensorModel::Inputs& inputs, EncoderTask& task) const;
+
+  // What they take at most, when they are written.
+  int64_t MaxBytes(const EncoderTask& task) const;
+
+  // Gives them and the guesses, if somebody wants them, their memory, which says that there is
+  // nothing anywhere.
+  void Allocate(EncoderTask& task) const;
+
+  // Writes what a pass through the layers gives for its rows: `hidden` [tokens, size].
   void Store(std::span<const EncoderRow> rows, const float* hidden);
+
+  // Writes the guesses to their outputs, at the end.
+  void WriteGuesses(EncoderTask& task) const;
 
  private:
   // A token that goes through the masked-LM head.
@@ -66,7 +67,10 @@ class EncoderOutputs {
   void RunHead(std::span<const HeadRow> rows);
   void Use(std::span<const float> logits, const HeadRow& row);
 
+  const EvaEncoderConfig& config() const { return network_.config(); }
+
   EvaEncoderNetwork& network_;
+  const MaskedText* const text_;
   FloatBuffer hidden_, logits_;
   std::vector<TokenId> ranking_;
 };

@@ -4,14 +4,15 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "models/text/text_rows.h"
 
 namespace evaserve {
 namespace {
 
-absl::Status CheckLengthOfRow(int64_t row, int length, const EvaEncoderConfig& config) {
+absl::Status CheckCut(const char* input, int64_t row, int length, const EvaEncoderConfig& config) {
   const absl::Status status = Validate(config.RegionsOf(length));
   if (status.ok()) return status;
-  return absl::InvalidArgumentError(absl::StrCat("input_ids: row ", row, " has ", length,
+  return absl::InvalidArgumentError(absl::StrCat(input, ": row ", row, " has ", length,
                                                  " tokens: ", std::string(status.message())));
 }
 
@@ -33,7 +34,7 @@ absl::StatusOr<std::vector<int>> ReadLengths(const InputTensor& input_ids, const
     if (length < config.min_tokens() || length > max) {
       return refuse(absl::StrCat("lengths: row ", row, " has"), length, max);
     }
-    absl::Status status = CheckLengthOfRow(row, static_cast<int>(length), config);
+    absl::Status status = CheckCut("input_ids", row, static_cast<int>(length), config);
     if (!status.ok()) return status;
     lengths.push_back(static_cast<int>(length));
   }
@@ -67,6 +68,28 @@ absl::StatusOr<EncoderRows> ReadEncoderRows(const InputTensor& input_ids,
       }
       rows.tokens.push_back(static_cast<int32_t>(id));
     }
+  }
+  return rows;
+}
+
+absl::StatusOr<EncoderRows> ReadEncoderTexts(const InputTensor& text_input, const MaskedText& text,
+                                             const EvaEncoderConfig& config) {
+  const absl::StatusOr<std::vector<std::string_view>> texts = ReadTextRows(text_input);
+  if (!texts.ok()) return texts.status();
+  EncoderRows rows;
+  for (size_t row = 0; row < texts->size(); ++row) {
+    const std::vector<TokenId> tokens = text.Encode((*texts)[row]);
+    const auto length = static_cast<int>(tokens.size());
+    if (length < config.min_tokens() || length > config.max_tokens) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "text_input: row ", row, " has ", length, " tokens, <s> and </s> included; allowed are ",
+          config.min_tokens(), " to ", config.max_tokens));
+    }
+    const absl::Status status = CheckCut("text_input", static_cast<int64_t>(row), length, config);
+    if (!status.ok()) return status;
+    rows.tokens.insert(rows.tokens.end(), tokens.begin(), tokens.end());
+    rows.lengths.push_back(length);
+    rows.longest = std::max(rows.longest, length);
   }
   return rows;
 }

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "models/eva_encoder/config.h"
+#include "models/eva_encoder/masked_text.h"
 #include "models/tensor.h"
 
 namespace evaserve {
@@ -22,5 +23,9 @@ struct EncoderRows {
 absl::StatusOr<EncoderRows> ReadEncoderRows(const InputTensor& input_ids,
                                             const InputTensor& lengths,
                                             const EvaEncoderConfig& config);
+
+// From texts, BYTES [n, 1].
+absl::StatusOr<EncoderRows> ReadEncoderTexts(const InputTensor& text_input, const MaskedText& text,
+                                             const EvaEncoderConfig& config);
 
 }  // namespace evaserve

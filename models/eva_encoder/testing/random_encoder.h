@@ -35,6 +35,13 @@ inline nlohmann::json TinyMaskedLmJson() {
   return json;
 }
 
+// The dict.txt of such a model: w0 to w34, which are the tokens 4 to 38. 39 is left for <mask>.
+inline std::string TinyDictionary() {
+  std::string lines;
+  for (int i = 0; i < 35; ++i) lines += "w" + std::to_string(i) + " 1\n";
+  return lines;
+}
+
 // What such a config asks for, by name; the same config gets the same values.
 class RandomEncoder : public RandomWeights {
  public:

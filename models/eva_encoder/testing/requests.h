@@ -37,6 +37,10 @@ class EncoderRequest {
     inputs_[1] = {{num_rows}, BytesOf(lengths_)};
   }
 
+  explicit EncoderRequest(const std::vector<std::string>& texts) : inputs_(kNumInputs) {
+    SetTexts(texts);
+  }
+
   EncoderRequest(const EncoderRequest&) = delete;
   EncoderRequest& operator=(const EncoderRequest&) = delete;
 
@@ -58,6 +62,14 @@ class EncoderRequest {
     inputs_[3] = {{std::ssize(top_k_), 1}, BytesOf(top_k_)};
   }
 
+  void SetTexts(const std::vector<std::string>& texts) {
+    texts_.clear();
+    for (const std::string& text : texts) AppendBytesElement(text, texts_);
+    inputs_[4] = {{std::ssize(texts), 1}, texts_};
+  }
+
+  void RemoveTexts() { inputs_[4] = {}; }
+
   // By their places among the model's.
   void SetWantedOutputs(std::vector<size_t> outputs) {
     inputs_.wanted_outputs = std::move(outputs);
@@ -66,7 +78,7 @@ class EncoderRequest {
   const TensorModel::Inputs* inputs() const { return &inputs_; }
 
  private:
-  static constexpr size_t kNumInputs = 4;
+  static constexpr size_t kNumInputs = 5;
 
   template <typename T>
   static std::string_view BytesOf(const std::vector<T>& values) {
@@ -75,6 +87,7 @@ class EncoderRequest {
 
   std::vector<int64_t> ids_, lengths_, mask_positions_;
   std::vector<int32_t> top_k_;
+  std::string texts_;
   TensorModel::Inputs inputs_;
 };
 
