@@ -10,7 +10,7 @@ namespace evaserve {
 namespace {
 
 absl::Status CheckCut(const char* input, int64_t row, int length, const EvaEncoderConfig& config) {
-  const absl::Status status = Validate(config.RegionsOf(length));
+  absl::Status status = Validate(config.RegionsOf(length));
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat(input, ": row ", row, " has ", length,
                                                  " tokens: ", std::string(status.message())));
