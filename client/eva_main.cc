@@ -60,10 +60,10 @@ int Main(int argc, char** argv) {
   eva.footer(kExitCodes);
   eva.require_subcommand(1);
   eva.fallthrough();  // global flags may stand after the command
-  const std::vector<Command> commands = {AddGenerateCommand(eva),  AddScoreCommand(eva),
-                                         AddEmbedCommand(eva),     AddClassifyCommand(eva),
-                                         AddTranslateCommand(eva), AddModelsCommand(eva),
-                                         AddHealthCommand(eva),    AddTokenCommand(eva)};
+  const std::vector<Command> commands = {
+      AddGenerateCommand(eva), AddScoreCommand(eva),     AddEmbedCommand(eva),
+      AddClassifyCommand(eva), AddTranslateCommand(eva), AddFillMaskCommand(eva),
+      AddModelsCommand(eva),   AddHealthCommand(eva),    AddTokenCommand(eva)};
   try {
     eva.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -2,21 +2,13 @@
 
 #include <cstring>
 
+#include "client/infer_tensors.h"
+
 namespace evaserve {
 namespace {
 
 using inference::ModelInferRequest;
 using inference::ModelInferResponse;
-
-ModelInferRequest::InferInputTensor& AddInput(const char* name, const char* type, int64_t rows,
-                                              ModelInferRequest& request) {
-  ModelInferRequest::InferInputTensor& input = *request.add_inputs();
-  input.set_name(name);
-  input.set_datatype(type);
-  input.add_shape(rows);
-  input.add_shape(1);
-  return input;
-}
 
 ModelInferRequest MakeRequest(std::span<const std::string> texts, const TranslateOptions& options) {
   const auto rows = static_cast<int64_t>(texts.size());
@@ -40,18 +32,6 @@ ModelInferRequest MakeRequest(std::span<const std::string> texts, const Translat
   request.add_outputs()->set_name("text_output");
   request.add_outputs()->set_name("score");
   return request;
-}
-
-// Takes the first element off raw contents of BYTES; nullopt if there is none.
-std::optional<std::string> TakeElement(std::string_view& raw) {
-  uint32_t length;
-  if (raw.size() < sizeof(length)) return std::nullopt;
-  std::memcpy(&length, raw.data(), sizeof(length));
-  raw.remove_prefix(sizeof(length));
-  if (raw.size() < length) return std::nullopt;
-  std::string element(raw.substr(0, length));
-  raw.remove_prefix(length);
-  return element;
 }
 
 absl::StatusOr<std::vector<Translation>> ReadResponse(const ModelInferResponse& response,

@@ -11,6 +11,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace evaserve {
 
@@ -42,6 +44,13 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
   bytes << file.rdbuf();
   if (file.bad()) return absl::DataLossError(absl::StrCat("cannot read ", path));
   return bytes.str();
+}
+
+absl::StatusOr<std::vector<std::string>> ReadLines() {
+  const auto input = ReadInput("-");
+  if (!input.ok()) return input.status();
+  const absl::string_view text = *input;
+  return absl::StrSplit(absl::StripSuffix(text, "\n"), '\n');
 }
 
 absl::StatusOr<Client> Connect(const GlobalFlags& flags) {

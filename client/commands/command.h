@@ -51,6 +51,7 @@ Command AddScoreCommand(CLI::App& eva);
 Command AddEmbedCommand(CLI::App& eva);
 Command AddClassifyCommand(CLI::App& eva);
 Command AddTranslateCommand(CLI::App& eva);
+Command AddFillMaskCommand(CLI::App& eva);
 Command AddModelsCommand(CLI::App& eva);
 Command AddHealthCommand(CLI::App& eva);
 Command AddTokenCommand(CLI::App& eva);
@@ -63,6 +64,9 @@ ExitCode FailUsage(std::string_view message);
 
 // The bytes of a file, or of standard input for "-". Errors name the file.
 absl::StatusOr<std::string> ReadInput(const std::string& path);
+
+// The lines of standard input, without their ends.
+absl::StatusOr<std::vector<std::string>> ReadLines();
 
 // A client for the server that `flags` name. Errors: what is wrong with them.
 absl::StatusOr<Client> Connect(const GlobalFlags& flags);

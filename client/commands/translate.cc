@@ -5,8 +5,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "client/commands/command.h"
 #include "client/commands/json.h"
 #include "client/translation.h"
@@ -23,13 +21,6 @@ struct TranslateFlags {
   std::vector<std::string> texts;
   TranslateOptions options;
 };
-
-absl::StatusOr<std::vector<std::string>> ReadLines() {
-  const auto input = ReadInput("-");
-  if (!input.ok()) return input.status();
-  const absl::string_view text = *input;
-  return absl::StrSplit(absl::StripSuffix(text, "\n"), '\n');
-}
 
 // Those at the beginning that go together, at least one.
 std::span<const std::string> FirstRequest(std::span<const std::string> texts,
