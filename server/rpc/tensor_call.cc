@@ -31,7 +31,7 @@ absl::Status TensorCall::Submit(Work work) {
 
 void TensorCall::OnCancel() {
   is_cancelled_ = true;
-  engine_->Cancel(id_);
+  if (id_ != 0) engine_->Cancel(id_);  // a refused call has no engine
 }
 
 void TensorCall::EndBatch(absl::Status status) {

@@ -35,7 +35,7 @@ class TensorCall : public LoggedCall {
 
   std::shared_ptr<TensorEngine> engine_;
   std::function<void(const Completion& completion, TensorModel::Outputs outputs)> answer_;
-  uint64_t id_ = 0;  // of the engine; 0: none
+  uint64_t id_ = 0;  // of the engine; 0: the request was refused
   std::atomic<bool> is_cancelled_{false};
 };
 

@@ -6,6 +6,7 @@
 
 #include <future>
 
+#include "server/metrics/metrics.h"
 #include "server/rpc/infer_test_util.h"
 #include "server/testing/fake_model_server.h"
 
@@ -64,6 +65,21 @@ TEST_F(TensorCallTest, ABadRequestIsRefused) {
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("got 'inputs', allowed are input"));
+}
+
+// gRPC tells a reactor that has called Finish() already, if its client went before that.
+TEST(RefusedTensorCallTest, MayBeCancelled) {
+  Metrics metrics("test");
+  RequestLog log(metrics);
+  grpc::CallbackServerContext context;
+  auto scope = std::make_unique<RequestScope>(log, Caller(), "ModelInfer", MethodKind::kInference);
+  grpc::ServerUnaryReactor* call =
+      TensorCall::Start(context, std::move(scope), absl::InvalidArgumentError("inputs: got none"));
+
+  call->OnCancel();
+
+  call->OnDone();
+  EXPECT_EQ(log.in_flight(), 0);
 }
 
 TEST_F(TensorCallTest, TheModelsErrorIsTheCalls) {
