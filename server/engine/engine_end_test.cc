@@ -91,6 +91,27 @@ TEST(EngineLimitsTest, TellsHowLongAStepHasTaken) {
   EXPECT_EQ(fake.engine->step_age(), std::nullopt);
 }
 
+TEST(EngineLimitsTest, TellsHowLongASecondTryHasTaken) {
+  FakeEngine fake;
+  int calls = 0;
+  fake.control->FailIf([&calls](std::span<const TokenId>) {
+    return ++calls == 2 ? absl::InternalError("once") : absl::OkStatus();
+  });
+  fake.control->Hold();
+  auto first = std::make_shared<RecordingSink>(), second = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 2, first)).ok());
+  fake.control->WaitUntilHeld();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("b", 1, second)).ok());
+  fake.control->AllowSteps(2);  // that of the first prompt, and that of both, which fails
+  fake.control->WaitForSteps(2);
+  fake.control->WaitUntilHeld();
+
+  EXPECT_GE(fake.engine->step_age(), std::chrono::milliseconds(0));
+  fake.control->Release();
+  EXPECT_TRUE(first->WaitUntilDone().status.ok());
+  EXPECT_TRUE(second->WaitUntilDone().status.ok());
+}
+
 using std::chrono::milliseconds;
 
 enum class Phase { kWaiting, kPrefill, kDecoding, kPaused };

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
 namespace evaserve {
@@ -103,9 +102,7 @@ bool StepLoop::RunStep(TimePoint now) {
   if (pieces.empty()) return false;
   GatherItems(pieces, now);
   if (items_.empty()) return true;
-  clock_.Start(now);
-  absl::StatusOr<std::vector<StepResult>> results = model_.Step(items_);
-  clock_.Stop();
+  absl::StatusOr<std::vector<StepResult>> results = RunModel(items_);
   if (results.ok()) {
     const TimePoint end = Clock::now();
     for (size_t i = 0; i < batch_.size(); ++i) {
@@ -140,12 +137,19 @@ void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {
   stats_.num_sequences = static_cast<int>(items_.size());
 }
 
+absl::StatusOr<std::vector<StepResult>> StepLoop::RunModel(std::span<const StepItem> items) {
+  clock_.Start(Clock::now());
+  absl::StatusOr<std::vector<StepResult>> results = model_.Step(items);
+  clock_.Stop();
+  return results;
+}
+
 // The states are as before the failed step, so each sequence gets a second chance alone, and only
 // the guilty ones end.
 void StepLoop::StepOneByOne(const absl::Status& status) {
   for (size_t i = 0; i < batch_.size(); ++i) {
     absl::StatusOr<std::vector<StepResult>> result = status;
-    if (batch_.size() > 1) result = model_.Step(std::span(items_).subspan(i, 1));
+    if (batch_.size() > 1) result = RunModel(std::span(items_).subspan(i, 1));
     if (result.ok()) {
       TakeResult(*batch_[i], std::move(result->front()), Clock::now());
     } else {

@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "models/model.h"
 #include "server/engine/active_request.h"
 #include "server/engine/engine.h"
@@ -44,6 +45,8 @@ class StepLoop {
   // One step; false if there was nothing to do.
   bool RunStep(TimePoint now);
   void GatherItems(std::span<const StepPiece> pieces, TimePoint now);
+  // Every run of the model goes through this, for the clock.
+  absl::StatusOr<std::vector<StepResult>> RunModel(std::span<const StepItem> items);
   void StepOneByOne(const absl::Status& status);
   void LoseModel(const absl::Status& status);
   void TakeResult(ActiveRequest& request, StepResult result, TimePoint now);
