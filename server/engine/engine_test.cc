@@ -423,6 +423,22 @@ TEST(EngineObserverTest, TellsTheStateWheneverItChanges) {
   EXPECT_EQ(states.back(), fake.engine->state());
 }
 
+TEST(EngineObserverTest, TellsWhichPagesArePromised) {
+  FakeEngine fake;
+  auto sink = std::make_shared<RecordingSink>();
+  fake.control->Hold();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 1000, sink)).ok());
+  fake.control->WaitUntilHeld();
+
+  const EngineState state = fake.engine->state();
+
+  EXPECT_EQ(state.pages_promised, FakeModel().PagesFor(3 + 1000 - 1));
+  EXPECT_EQ(state.pages_used, 0) << "before its first step";
+  fake.control->Release();
+  ASSERT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
+  EXPECT_EQ(fake.engine->state().pages_promised, 0);
+}
+
 TEST(EngineObserverTest, DoesNotTellTheSameStateTwice) {
   FakeEngine fake;
   auto running = std::make_shared<RecordingSink>();

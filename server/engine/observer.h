@@ -18,7 +18,8 @@ struct EngineState {
   int64_t running = 0;         // sequences with a state
   int64_t waiting = 0;         // admitted later
   int64_t waiting_tokens = 0;  // of their prompts
-  int64_t pages_used = 0;
+  int64_t pages_used = 0;      // that hold something
+  int64_t pages_promised = 0;  // that running sequences may come to need: what admission looks at
   int64_t pages_total = 0;
   int64_t page_bytes = 0;
 

@@ -197,6 +197,7 @@ EngineState StepLoop::CurrentState() const {
           .waiting = scheduler_.num_waiting(),
           .waiting_tokens = waiting_tokens_,
           .pages_used = pool.total_pages - pool.free_pages,
+          .pages_promised = scheduler_.promised_pages(),
           .pages_total = pool.total_pages,
           .page_bytes = pool.page_bytes};
 }

@@ -68,6 +68,7 @@ struct Metrics::Families {
         waiting(MakeFamily<Gauge>(r, metric::kWaiting)),
         waiting_tokens(MakeFamily<Gauge>(r, metric::kWaitingTokens)),
         pages_used(MakeFamily<Gauge>(r, metric::kPagesUsed)),
+        pages_promised(MakeFamily<Gauge>(r, metric::kPagesPromised)),
         pages_total(MakeFamily<Gauge>(r, metric::kPagesTotal)),
         page_bytes(MakeFamily<Gauge>(r, metric::kPageBytes)),
         step_age(MakeFamily<Gauge>(r, metric::kStepAge)),
@@ -92,6 +93,7 @@ struct Metrics::Families {
   Family<Gauge>& waiting;
   Family<Gauge>& waiting_tokens;
   Family<Gauge>& pages_used;
+  Family<Gauge>& pages_promised;
   Family<Gauge>& pages_total;
   Family<Gauge>& page_bytes;
   Family<Gauge>& step_age;
@@ -130,6 +132,7 @@ class Metrics::ModelMetrics : public EngineObserver {
         waiting_(f.waiting.Add(labels_)),
         waiting_tokens_(f.waiting_tokens.Add(labels_)),
         pages_used_(f.pages_used.Add(labels_)),
+        pages_promised_(f.pages_promised.Add(labels_)),
         pages_total_(f.pages_total.Add(labels_)),
         page_bytes_(f.page_bytes.Add(labels_)) {}
 
@@ -177,6 +180,7 @@ class Metrics::ModelMetrics : public EngineObserver {
     move(waiting_, shown_.waiting, state.waiting);
     move(waiting_tokens_, shown_.waiting_tokens, state.waiting_tokens);
     move(pages_used_, shown_.pages_used, state.pages_used);
+    move(pages_promised_, shown_.pages_promised, state.pages_promised);
     move(pages_total_, shown_.pages_total, state.pages_total);
     shown_ = state;
   }
@@ -196,6 +200,7 @@ class Metrics::ModelMetrics : public EngineObserver {
   Gauge& waiting_;
   Gauge& waiting_tokens_;
   Gauge& pages_used_;
+  Gauge& pages_promised_;
   Gauge& pages_total_;
   Gauge& page_bytes_;
 };

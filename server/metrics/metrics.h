@@ -42,6 +42,7 @@ inline constexpr MetricInfo kRunning{"evaserve_running_sequences", "Sequences th
 inline constexpr MetricInfo kWaiting{"evaserve_waiting_requests", "Sequences that wait to be admitted."};
 inline constexpr MetricInfo kWaitingTokens{"evaserve_waiting_tokens", "Tokens in the prompts of waiting sequences."};
 inline constexpr MetricInfo kPagesUsed{"evaserve_state_pages_used", "Pages of the state pool in use."};
+inline constexpr MetricInfo kPagesPromised{"evaserve_state_pages_promised", "Pages of the state pool that running sequences may come to need."};
 inline constexpr MetricInfo kPagesTotal{"evaserve_state_pages_total", "Pages of the state pool."};
 inline constexpr MetricInfo kPageBytes{"evaserve_state_page_bytes", "Size of one page of the state pool."};
 inline constexpr MetricInfo kStepAge{"evaserve_step_age_seconds", "How long the step that is going on has taken; 0 between steps."};

@@ -70,8 +70,9 @@ TEST(MetricsTest, AnObserverFillsItsModelsMetrics) {
                      .waiting = 2,
                      .waiting_tokens = 3,
                      .pages_used = 4,
-                     .pages_total = 5,
-                     .page_bytes = 6});
+                     .pages_promised = 5,
+                     .pages_total = 6,
+                     .page_bytes = 7});
   observer->OnFirstStep(milliseconds(1));
   observer->OnFirstToken(milliseconds(2), 1023);
   observer->OnFirstToken(milliseconds(3), 1024);
@@ -88,8 +89,8 @@ TEST(MetricsTest, AnObserverFillsItsModelsMetrics) {
         "evaserve_prefill_tokens_total{model=\"m\"} 10",
         "evaserve_decode_tokens_total{model=\"m\"} 1", "evaserve_running_sequences{model=\"m\"} 1",
         "evaserve_waiting_requests{model=\"m\"} 2", "evaserve_waiting_tokens{model=\"m\"} 3",
-        "evaserve_state_pages_used{model=\"m\"} 4", "evaserve_state_pages_total{model=\"m\"} 5",
-        "evaserve_state_page_bytes{model=\"m\"} 6",
+        "evaserve_state_pages_used{model=\"m\"} 4", "evaserve_state_pages_promised{model=\"m\"} 5",
+        "evaserve_state_pages_total{model=\"m\"} 6", "evaserve_state_page_bytes{model=\"m\"} 7",
         "evaserve_queue_wait_seconds_sum{model=\"m\"} 0.001",
         "evaserve_time_to_first_byte_seconds_sum{model=\"m\",prompt_tokens=\"<1K\"} 0.002",
         "evaserve_time_to_first_byte_seconds_sum{model=\"m\",prompt_tokens=\"<8K\"} 0.003",

@@ -53,7 +53,7 @@ SHORTEST_ROUND_S, MOST_ROUNDS = 4.0, 12
 MEMORY_MOMENTS, MEMORY_SAMPLES = 3, 9
 MEMORY_GROWTH = 0.02
 IDLE = ("requests_in_flight", "running_sequences", "waiting_requests", "waiting_tokens")
-IDLE += ("state_pages_used",)
+IDLE += ("state_pages_used", "state_pages_promised")
 
 # glibc gives back what is freed, instead of keeping more and more of it in case it is of use again:
 # else models that come and go would hide a leak.
