@@ -73,7 +73,8 @@ class Engine::Impl {
         options_(options),
         limits_(LimitsOf(*model_, options)),
         mailbox_(std::make_shared<Mailbox>(
-            Mailbox::Limits{.max_waiting = options.max_waiting,
+            Mailbox::Limits{.max_running = std::min(options.max_running, options.max_batch_tokens),
+                            .max_waiting = options.max_waiting,
                             .max_waiting_tokens = options.max_waiting_tokens,
                             .overload_status = options.overload_status})),
         loop_(*model_, options, observer, *mailbox_),
@@ -86,20 +87,22 @@ class Engine::Impl {
     thread_.join();
   }
 
-  absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request) {
+  absl::StatusOr<std::vector<std::shared_ptr<RequestHandle>>> SubmitAll(
+      std::vector<Request> requests) {
     const TimePoint now = Clock::now();
-    if (absl::Status status = CheckRequest(request, limits_); !status.ok()) return status;
-    if (options_.max_request_time.count() > 0) {
-      request.deadline = std::min(request.deadline, now + options_.max_request_time);
+    std::vector<std::unique_ptr<ActiveRequest>> active;
+    std::vector<std::shared_ptr<RequestHandle>> handles;
+    for (Request& request : requests) {
+      if (absl::Status status = Check(request, now); !status.ok()) return status;
+      const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
+      const int64_t max_new_tokens = MaxNewTokens(request, limits_);
+      handles.push_back(
+          std::make_shared<Handle>(id, request.tokens_to_come, limits_.vocab_size, mailbox_));
+      active.push_back(
+          std::make_unique<ActiveRequest>(id, std::move(request), max_new_tokens, *model_, now));
     }
-    if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
-    const RequestId id = next_id_.fetch_add(1, std::memory_order_relaxed);
-    const int64_t max_new_tokens = MaxNewTokens(request, limits_);
-    const int64_t tokens_to_come = request.tokens_to_come;
-    absl::Status status = mailbox_->Submit(
-        std::make_unique<ActiveRequest>(id, std::move(request), max_new_tokens, *model_, now));
-    if (!status.ok()) return status;
-    return std::make_shared<Handle>(id, tokens_to_come, limits_.vocab_size, mailbox_);
+    if (absl::Status status = mailbox_->Submit(std::move(active)); !status.ok()) return status;
+    return handles;
   }
 
   const Model& model() const { return *model_; }
@@ -108,6 +111,16 @@ class Engine::Impl {
   Mailbox& mailbox() const { return *mailbox_; }
 
  private:
+  // And shortens its deadline where that is limited.
+  absl::Status Check(Request& request, TimePoint now) const {
+    if (absl::Status status = CheckRequest(request, limits_); !status.ok()) return status;
+    if (options_.max_request_time.count() > 0) {
+      request.deadline = std::min(request.deadline, now + options_.max_request_time);
+    }
+    if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
+    return absl::OkStatus();
+  }
+
   const std::unique_ptr<Model> model_;
   const EngineOptions options_;
   const RequestLimits limits_;
@@ -127,7 +140,17 @@ const Tokenizer& Engine::tokenizer() const { return impl_->model().tokenizer(); 
 const EngineOptions& Engine::options() const { return impl_->options(); }
 
 absl::StatusOr<std::shared_ptr<RequestHandle>> Engine::Submit(Request request) {
-  return impl_->Submit(std::move(request));
+  std::vector<Request> requests;
+  requests.push_back(std::move(request));
+  absl::StatusOr<std::vector<std::shared_ptr<RequestHandle>>> handles =
+      impl_->SubmitAll(std::move(requests));
+  if (!handles.ok()) return handles.status();
+  return std::move(handles->front());
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<RequestHandle>>> Engine::SubmitAll(
+    std::vector<Request> requests) {
+  return impl_->SubmitAll(std::move(requests));
 }
 
 void Engine::Drain() { impl_->mailbox().Drain(); }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "models/model.h"
@@ -92,6 +93,11 @@ class Engine : public ModelEngine {
   // can never fit the model's length or the state pool; ResourceExhausted when too much is waiting;
   // DeadlineExceeded if the deadline has passed; Unavailable after Drain().
   absl::StatusOr<std::shared_ptr<RequestHandle>> Submit(Request request);
+
+  // Takes all of `requests`, or none and returns an error of these, or InvalidArgument for more
+  // than can ever run and wait together. The handles are in the order of the requests.
+  absl::StatusOr<std::vector<std::shared_ptr<RequestHandle>>> SubmitAll(
+      std::vector<Request> requests);
 
   void Drain() override;
   bool WaitUntilIdle(TimePoint deadline) override;

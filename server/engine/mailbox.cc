@@ -1,5 +1,7 @@
 #include "server/engine/mailbox.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,11 +9,39 @@
 
 namespace evaserve {
 
-absl::Status Mailbox::Submit(std::unique_ptr<ActiveRequest> request) {
-  const int64_t tokens = request->prompt_tokens();
+absl::Status Mailbox::Submit(std::vector<std::unique_ptr<ActiveRequest>> requests) {
+  const int64_t count = std::ssize(requests);
+  int64_t tokens = 0;
+  for (const auto& request : requests) tokens += request->prompt_tokens();
+  if (absl::Status status = CheckCanEverFit(count, tokens); !status.ok()) return status;
   absl::MutexLock lock(&mutex_);
   if (draining_) return absl::UnavailableError("the server is shutting down");
-  if (state_.waiting >= limits_.max_waiting) {
+  if (absl::Status status = CheckFitsNow(count, tokens); !status.ok()) return status;
+  std::ranges::move(requests, std::back_inserter(mail_.submitted));
+  state_.waiting += count;
+  state_.waiting_tokens += tokens;
+  num_in_flight_ += count;
+  return absl::OkStatus();
+}
+
+absl::Status Mailbox::CheckCanEverFit(int64_t count, int64_t tokens) const {
+  if (count <= 1) return absl::OkStatus();
+  const int64_t most = int64_t{limits_.max_running} + limits_.max_waiting;
+  if (count > most) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the request makes ", count, " sequences, the limit is ", most, " (max_running ",
+        limits_.max_running, " and max_waiting ", limits_.max_waiting, ")"));
+  }
+  if (tokens <= limits_.max_waiting_tokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the request's ", count, " sequences have ", tokens, " tokens, the limit is ",
+                   limits_.max_waiting_tokens, " (max_waiting_tokens)"));
+}
+
+absl::Status Mailbox::CheckFitsNow(int64_t count, int64_t tokens) const {
+  // While nobody waits, the first of them find these places at once, unless pages are short.
+  const int64_t places = state_.waiting == 0 ? limits_.max_running - state_.running : 0;
+  if (state_.waiting + count > limits_.max_waiting + places) {
     return QueueFullError(
         limits_.overload_status,
         absl::StrCat("too many requests are waiting, the limit is ", limits_.max_waiting));
@@ -22,10 +52,6 @@ absl::Status Mailbox::Submit(std::unique_ptr<ActiveRequest> request) {
         absl::StrCat("requests with ", state_.waiting_tokens, " tokens are waiting, ", tokens,
                      " more would pass the limit of ", limits_.max_waiting_tokens));
   }
-  mail_.submitted.push_back(std::move(request));
-  ++state_.waiting;
-  state_.waiting_tokens += tokens;
-  ++num_in_flight_;
   return absl::OkStatus();
 }
 

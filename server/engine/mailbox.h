@@ -19,6 +19,7 @@ namespace evaserve {
 class Mailbox {
  public:
   struct Limits {
+    int max_running = 256;
     int max_waiting = 1024;
     int64_t max_waiting_tokens = 16 << 20;  // one request alone may have more
     OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
@@ -40,8 +41,11 @@ class Mailbox {
 
   explicit Mailbox(Limits limits) : limits_(limits) {}
 
-  // Errors: QueueFullError() if too much is waiting, Unavailable after Drain() or Close().
-  absl::Status Submit(std::unique_ptr<ActiveRequest> request);
+  // Takes all of `requests` or none.
+  //
+  // Errors: InvalidArgument for more than can ever be taken together; QueueFullError() if too much
+  // is waiting; Unavailable after Drain() or Close().
+  absl::Status Submit(std::vector<std::unique_ptr<ActiveRequest>> requests);
   void Cancel(RequestId id);
   void Resume(RequestId id);
   void Append(Piece piece);
@@ -64,6 +68,9 @@ class Mailbox {
   void Publish(const EngineState& state, int num_ended);
 
  private:
+  absl::Status CheckCanEverFit(int64_t count, int64_t tokens) const;
+  absl::Status CheckFitsNow(int64_t count, int64_t tokens) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasMail() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
 

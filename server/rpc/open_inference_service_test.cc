@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/rpc/infer_test_util.h"
@@ -119,12 +121,28 @@ FakeModelServer::Options WithRoomForThree(OverloadStatus overload_status) {
   return options;
 }
 
-// Asks for more than there is room for.
+// Asks for as much as there is room for while something else runs.
 grpc::Status InferTooMuch(FakeModelServer& server, grpc::ClientContext& context) {
-  server.control().SetStepTime(milliseconds(1));
+  server.control().Hold();
+  auto other =
+      std::async(std::launch::async, [&server] { return Infer(server, InferRequest({"other"})); });
+  server.control().WaitUntilHeld();
   ModelInferResponse response;
-  return server.open_inference().ModelInfer(
-      &context, InferRequest(std::vector<std::string>(100, "ab")), &response);
+  grpc::Status status =
+      server.open_inference().ModelInfer(&context, InferRequest({"ab", "cd", "ef"}), &response);
+  server.control().Release();
+  EXPECT_TRUE(other.get().status.ok());
+  return status;
+}
+
+TEST(ModelInferTest, ABatchForWhichThereIsNeverRoomIsWrong) {
+  FakeModelServer server(WithRoomForThree(OverloadStatus::kResourceExhausted));
+
+  const Answer answer = Infer(server, InferRequest({"ab", "cd", "ef", "gh"}));
+
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(answer.status.error_message(), HasSubstr("makes 4 sequences, the limit is 3"));
+  EXPECT_TRUE(server.control().steps().empty());
 }
 
 TEST(ModelInferTest, OverloadComesWithAHintWhenToRetry) {

@@ -32,28 +32,28 @@ RequestGroup::RequestGroup(size_t size, Done done)
     : done_(std::move(done)), results_(size), awaited_(size + 1) {}
 
 void RequestGroup::SubmitAll(Engine& engine, std::vector<Request> requests) {
-  size_t index = 0;
-  for (; index < requests.size() && !failed(); ++index) {
-    requests[index].sink = std::make_shared<ElementSink>(shared_from_this(), index);
-    absl::StatusOr<std::shared_ptr<RequestHandle>> handle =
-        engine.Submit(std::move(requests[index]));
-    if (!handle.ok()) {
-      Fail(handle.status());
-      break;
-    }
-    Keep(*std::move(handle));
+  const size_t size = requests.size();
+  for (size_t i = 0; i < size; ++i) {
+    requests[i].sink = std::make_shared<ElementSink>(shared_from_this(), i);
   }
-  Release(requests.size() - index + 1);
+  auto handles = engine.SubmitAll(std::move(requests));
+  if (handles.ok()) {
+    Keep(*handles);
+    return Release(1);
+  }
+  Fail(handles.status());
+  Release(size + 1);
 }
 
-void RequestGroup::Keep(std::shared_ptr<RequestHandle> handle) {
+void RequestGroup::Keep(const std::vector<std::shared_ptr<RequestHandle>>& handles) {
   bool cancel;
   {
     absl::MutexLock lock(&mutex_);
     cancel = !status_.ok();
-    handles_.push_back(handle);
+    handles_ = handles;
   }
-  if (cancel) handle->Cancel();
+  if (!cancel) return;
+  for (const auto& handle : handles) handle->Cancel();
 }
 
 void RequestGroup::AppendText(size_t index, std::string_view text) {
@@ -82,11 +82,6 @@ void RequestGroup::Fail(const absl::Status& status) {
     handles = handles_;
   }
   for (const auto& handle : handles) handle->Cancel();
-}
-
-bool RequestGroup::failed() const {
-  absl::MutexLock lock(&mutex_);
-  return !status_.ok();
 }
 
 void RequestGroup::Release(size_t count) {

@@ -18,8 +18,9 @@ struct GroupResult {
   Completion completion;
 };
 
-// Runs several requests of one engine together and gives their results as one. The first that fails
-// cancels the others. It never rests: texts are kept until the end. Thread-safe.
+// Runs several requests of one engine together and gives their results as one: the engine takes
+// them all or none, and the first that fails cancels the others. It never rests: texts are kept
+// until the end. Thread-safe.
 class RequestGroup : public RequestHandle, public std::enable_shared_from_this<RequestGroup> {
  public:
   // `results` are in the order of the requests; after an error they are as far as they came.
@@ -40,16 +41,16 @@ class RequestGroup : public RequestHandle, public std::enable_shared_from_this<R
   RequestGroup(size_t size, Done done);
 
   void SubmitAll(Engine& engine, std::vector<Request> requests);
-  // Takes the handle of a submitted request, and cancels it if the group has failed meanwhile.
-  void Keep(std::shared_ptr<RequestHandle> handle);
+  // Takes the handles of the submitted requests, and cancels them if the group has failed
+  // meanwhile.
+  void Keep(const std::vector<std::shared_ptr<RequestHandle>>& handles);
   void AppendText(size_t index, std::string_view text);
   void Complete(size_t index, Completion completion);
   void Fail(const absl::Status& status);
-  bool failed() const;
   // Takes off `count` of what is awaited; calls `done_` when nothing is left.
   void Release(size_t count);
 
-  mutable absl::Mutex mutex_;
+  absl::Mutex mutex_;
   Done done_ ABSL_GUARDED_BY(mutex_);  // let go of when it is called: it may own what owns this
   std::vector<std::shared_ptr<RequestHandle>> handles_ ABSL_GUARDED_BY(mutex_);
   std::vector<GroupResult> results_ ABSL_GUARDED_BY(mutex_);

@@ -8,9 +8,12 @@
 #include "absl/synchronization/mutex.h"
 #include "tests/fakes/fake_model.h"
 #include "tests/fakes/recording_observer.h"
+#include "tests/fakes/recording_sink.h"
 
 namespace evaserve {
 namespace {
+
+using ::testing::HasSubstr;
 
 class RequestGroupTest : public ::testing::Test {
  protected:
@@ -26,6 +29,12 @@ class RequestGroupTest : public ::testing::Test {
     request.generate.sampling.temperature = 0;
     request.generate.max_new_tokens = max_new_tokens;
     return request;
+  }
+
+  std::vector<Request> MakeRequests(int count) {
+    std::vector<Request> requests;
+    for (int i = 0; i < count; ++i) requests.push_back(MakeRequest("ab"));
+    return requests;
   }
 
   std::shared_ptr<RequestGroup> Start(std::vector<Request> requests) {
@@ -77,17 +86,54 @@ TEST_F(RequestGroupTest, GivesTheResultsInTheOrderOfTheRequests) {
   EXPECT_EQ(results_[2].text.size(), 3u);
 }
 
-TEST_F(RequestGroupTest, ARefusalCancelsWhatWasTaken) {
-  StartEngine({.max_running = 1, .max_waiting = 1});
-  control_->SetStepTime(std::chrono::milliseconds(1));
-  std::vector<Request> requests;
-  for (int i = 0; i < 5; ++i) requests.push_back(MakeRequest("ab", 4000));
+TEST_F(RequestGroupTest, FillsAllPlaces) {
+  StartEngine({.max_running = 2, .max_waiting = 3});
 
-  Start(std::move(requests));
+  Start(MakeRequests(5));
+
+  EXPECT_TRUE(WaitUntilDone().ok());
+}
+
+TEST_F(RequestGroupTest, NothingIsBegunOfAGroupThatDoesNotFitNow) {
+  StartEngine({.max_running = 2, .max_waiting = 3});
+  control_->Hold();
+  Request other = MakeRequest("other");
+  other.sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(engine_->Submit(std::move(other)).ok());
+  control_->WaitUntilHeld();
+
+  Start(MakeRequests(5));
 
   EXPECT_EQ(WaitUntilDone().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(engine_->state().waiting, 0);
+  control_->Release();
   EXPECT_EQ(CountDone(), 1);
-  EXPECT_LT(control_->steps().size(), 4000u);
+}
+
+TEST_F(RequestGroupTest, AGroupThatCanNeverFitIsWrong) {
+  StartEngine({.max_running = 2, .max_waiting = 3});
+
+  Start(MakeRequests(6));
+
+  const absl::Status status = WaitUntilDone();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("6 sequences, the limit is 5 (max_running 2 and max_waiting 3)"));
+  EXPECT_EQ(CountDone(), 1);
+  EXPECT_TRUE(control_->steps().empty());
+}
+
+TEST_F(RequestGroupTest, SoIsOneWithMoreTokensThanMayWait) {
+  StartEngine({.max_waiting_tokens = 10});
+
+  Start(MakeRequests(4));
+
+  const absl::Status status = WaitUntilDone();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("12 tokens, the limit is 10 (max_waiting_tokens)"));
+  EXPECT_EQ(CountDone(), 1);
+  EXPECT_TRUE(control_->steps().empty());
 }
 
 TEST_F(RequestGroupTest, AFailureCancelsTheOthers) {
