@@ -25,7 +25,6 @@ const std::map<std::string_view, MethodAccess> kAccess = {
     {"/inference.GRPCInferenceService/RepositoryModelLoad", MethodAccess::kAdmin},
     {"/inference.GRPCInferenceService/RepositoryModelUnload", MethodAccess::kAdmin},
     {"/inference.GRPCInferenceService/LogSettings", MethodAccess::kAdmin},
-    {"/inference.GRPCInferenceService/LogSettings", MethodAccess::kAdmin},
 };
 
 // What follows "Bearer" (RFC 6750; in any case, RFC 9110), or empty.
