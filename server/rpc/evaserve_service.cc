@@ -11,6 +11,7 @@
 #include "server/rpc/find_model.h"
 #include "server/rpc/generate_reactor.h"
 #include "server/rpc/generate_stream_reactor.h"
+#include "server/rpc/quoted.h"
 #include "server/rpc/unary_call.h"
 
 namespace evaserve {
@@ -82,7 +83,7 @@ void FillModels(const ModelRepository& models, const Caller& caller,
     model.set_name(status.name);
     model.set_version(absl::StrCat(status.version));
     model.set_state(Name(status.state));
-    model.set_reason(status.reason);
+    model.set_reason(AsUtf8(status.reason));
     const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
     if (!ready.ok()) continue;
     if (ready->engine != nullptr) {

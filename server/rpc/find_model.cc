@@ -4,6 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/quoted.h"
 
 namespace evaserve {
 
@@ -13,7 +14,7 @@ namespace {
 absl::StatusOr<int64_t> ParseVersion(const std::string& version) {
   int64_t number = 0;
   if (version.empty() || (absl::SimpleAtoi(version, &number) && number > 0)) return number;
-  return absl::InvalidArgumentError(absl::StrCat("model_version: got '", version.substr(0, 64),
+  return absl::InvalidArgumentError(absl::StrCat("model_version: got '", Quoted(version),
                                                  "', allowed is a number from 1 on, or nothing"));
 }
 

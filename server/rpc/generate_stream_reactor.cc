@@ -9,13 +9,14 @@
 #include "server/rpc/evaserve_requests.h"
 #include "server/rpc/find_model.h"
 #include "server/rpc/generate_buffer.h"
+#include "server/rpc/grpc_status.h"
 
 namespace evaserve {
 namespace {
 
 void FillError(const absl::Status& status, v1::PromptError& error) {
   error.set_code(static_cast<uint32_t>(status.raw_code()));
-  error.set_message(std::string(status.message()));
+  error.set_message(MessageOf(status));
   error.set_retry_seconds(std::chrono::duration<double>(RetryDelay(status)).count());
 }
 

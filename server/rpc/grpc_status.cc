@@ -1,10 +1,9 @@
 #include "server/rpc/grpc_status.h"
 
-#include <string>
-
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/engine/overload.h"
+#include "server/rpc/quoted.h"
 
 namespace evaserve {
 namespace {
@@ -26,9 +25,14 @@ std::string RetryDetails(const absl::Status& status, const std::string& message)
 
 }  // namespace
 
+std::string MessageOf(const absl::Status& status) {
+  const absl::string_view message = status.message();
+  return AsUtf8({message.data(), message.size()}, kMaxMessage);
+}
+
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   const auto code = static_cast<grpc::StatusCode>(status.raw_code());
-  const std::string message(status.message().substr(0, kMaxMessage));
+  const std::string message = MessageOf(status);
   if (!IsOverload(status)) return {code, message};
   return {code, message, RetryDetails(status, message)};
 }

@@ -4,13 +4,18 @@
 #include <grpcpp/support/status.h>
 
 #include <chrono>
+#include <string>
 
 #include "absl/status/status.h"
 
 namespace evaserve {
 
-// The codes have the same numbers. The message is cut to what fits a trailer everywhere: it may
-// quote what a client sent. What IsOverload() has a google.rpc.RetryInfo in its details.
+// The message of `status` as clients get it: UTF-8, and cut to what fits a trailer everywhere, for
+// it may quote what a client or a file says.
+std::string MessageOf(const absl::Status& status);
+
+// The codes have the same numbers, the message is MessageOf(). What IsOverload() has a
+// google.rpc.RetryInfo in its details.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 // How long to wait before another try, where that can help; else 0.

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/rpc/generate_checks.h"
+#include "server/rpc/quoted.h"
 
 namespace evaserve {
 namespace {
@@ -35,7 +36,7 @@ std::string Describe(const InferParameter& value) {
     case InferParameter::kDoubleParam:
       return absl::StrCat("number ", value.double_param());
     case InferParameter::kStringParam:
-      return absl::StrCat("string '", value.string_param().substr(0, 64), "'");
+      return absl::StrCat("string '", Quoted(value.string_param()), "'");
     case InferParameter::PARAMETER_CHOICE_NOT_SET:
       return "nothing";
   }
@@ -223,7 +224,7 @@ absl::Status Read(const Parameters& parameters, std::span<const Reader> readers,
   for (const auto& [name, value] : parameters) {
     const Reader* reader = FindReader(name, readers);
     if (reader == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("parameters: got '", name.substr(0, 64),
+      return absl::InvalidArgumentError(absl::StrCat("parameters: got '", Quoted(name),
                                                      "', allowed are ",
                                                      absl::StrJoin(NamesOf(readers), ", ")));
     }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/rpc/infer_codec.h"
+#include "server/rpc/quoted.h"
 #include "server/rpc/score.h"
 
 namespace evaserve {
@@ -45,12 +46,12 @@ absl::Status ReadOutput(const ModelInferRequest::InferRequestedOutputTensor& wan
   const OutputInfo* info = FindOutput(wanted.name());
   if (info == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat("outputs: got '", wanted.name().substr(0, 64),
+        absl::StrCat("outputs: got '", Quoted(wanted.name()),
                      "', allowed are text_output, log_likelihood, bits_per_byte, embedding"));
   }
   if (!wanted.parameters().empty()) {
     return absl::InvalidArgumentError(absl::StrCat(info->name, ": got parameter '",
-                                                   wanted.parameters().begin()->first.substr(0, 64),
+                                                   Quoted(wanted.parameters().begin()->first),
                                                    "', allowed is none"));
   }
   if (Contains(plan.outputs, info->output)) {

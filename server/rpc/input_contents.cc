@@ -1,5 +1,6 @@
 #include "server/rpc/input_contents.h"
 
+#include "server/rpc/quoted.h"
 #include "server/rpc/refuse.h"
 #include "server/rpc/typed_contents.h"
 
@@ -9,8 +10,6 @@ namespace {
 using inference::InferParameter;
 using inference::ModelInferRequest;
 using Input = ModelInferRequest::InferInputTensor;
-
-constexpr size_t kMaxQuoted = 64;
 
 absl::Status CheckSize(const Input& input, const InferParameter& size, const std::string* raw) {
   const size_t raw_bytes = raw == nullptr ? 0 : raw->size();
@@ -25,7 +24,7 @@ absl::Status CheckParameters(const Input& input, const std::string* raw) {
   for (const auto& [name, value] : input.parameters()) {
     if (name == "content_type" && value.has_string_param()) continue;
     if (name != "binary_data_size") {
-      return Refuse(input.name(), ": got parameter '", name.substr(0, kMaxQuoted),
+      return Refuse(input.name(), ": got parameter '", Quoted(name),
                     "', allowed are binary_data_size and a string content_type (contents come in "
                     "the request itself)");
     }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
+#include "server/rpc/quoted.h"
 
 namespace evaserve {
 namespace {
@@ -37,7 +38,7 @@ spdlog::level::level_enum LevelOf(const Switches& switches) {
 
 absl::Status Refuse(const std::string& name, const char* allowed) {
   return absl::InvalidArgumentError(
-      absl::StrCat("settings: ", name.substr(0, 64), ": allowed is ", allowed));
+      absl::StrCat("settings: ", Quoted(name), ": allowed is ", allowed));
 }
 
 absl::Status Set(const std::string& name, const Value& value, Switches& switches) {

@@ -11,6 +11,7 @@
 #include "server/rpc/infer_plan.h"
 #include "server/rpc/log_settings.h"
 #include "server/rpc/model_answers.h"
+#include "server/rpc/quoted.h"
 #include "server/rpc/stream_infer_reactor.h"
 #include "server/rpc/tensor_call.h"
 #include "server/rpc/tensor_plan.h"
@@ -32,7 +33,7 @@ absl::StatusOr<nlohmann::json> ReadLoadParameters(
   for (const auto& [name, value] : request.parameters()) {
     if (name != "config") {
       return absl::InvalidArgumentError(
-          absl::StrCat("parameters: got '", name.substr(0, 64),
+          absl::StrCat("parameters: got '", Quoted(name),
                        "', allowed is config; files are read from the repository only"));
     }
     absl::StatusOr<nlohmann::json> json = ParseJsonObject(value.string_param(), "config");
@@ -44,7 +45,7 @@ absl::StatusOr<nlohmann::json> ReadLoadParameters(
 
 absl::Status CheckRepositoryName(const std::string& name) {
   if (name.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("repository_name: got '", name.substr(0, 64),
+  return absl::InvalidArgumentError(absl::StrCat("repository_name: got '", Quoted(name),
                                                  "', allowed is nothing: there is only one"));
 }
 
@@ -217,7 +218,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::RepositoryIndex(
     entry.set_name(model.name);
     if (model.version > 0) entry.set_version(absl::StrCat(model.version));
     entry.set_state(Name(model.state));
-    entry.set_reason(model.reason);
+    entry.set_reason(AsUtf8(model.reason));
   }
   return Answer(*context, "RepositoryIndex", absl::OkStatus());
 }

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/call_info.h"
 #include "server/rpc/find_model.h"
+#include "server/rpc/grpc_status.h"
 #include "server/rpc/infer_plan.h"
 #include "server/rpc/request_group.h"
 #include "server/rpc/tensor_plan.h"
@@ -210,7 +211,7 @@ void StreamInferReactor::OpenRequest::FillLast(ModelStreamInferResponse& message
   ModelInferResponse& response = *message.mutable_infer_response();
   SetFinal(true, response);
   if (!status_.ok()) {
-    message.set_error_message(std::string(status_.message()));
+    message.set_error_message(MessageOf(status_));
     (*response.mutable_parameters())["error_code"].set_string_param(
         absl::StatusCodeToString(status_.code()));
     return;

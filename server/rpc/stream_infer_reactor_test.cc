@@ -170,6 +170,21 @@ TEST_F(StreamInferTest, AnErrorIsAMessageAndTheStreamGoesOn) {
   EXPECT_EQ(answers["good"].text, "hello");
 }
 
+TEST_F(StreamInferTest, AnErrorIsUtf8WhateverItQuotes) {
+  FakeModelServer server;
+  server.control().FailIf(
+      [](std::span<const TokenId>) { return absl::InternalError("no such word: \xFF"); });
+  ModelInferRequest bad = WithId(InferRequest({"ab"}), "bad");
+  const std::string name = std::string(63, 'a') + "é";
+  (*bad.mutable_parameters())[name].set_bool_param(true);
+
+  auto answers = Run(server, {bad, WithId(InferRequest({"ab"}), "failed")});
+
+  EXPECT_TRUE(status_.ok()) << status_.error_message();
+  EXPECT_THAT(answers["bad"].error, HasSubstr("got '" + std::string(63, 'a') + "', allowed"));
+  EXPECT_EQ(answers["failed"].error, "no such word: \uFFFD");
+}
+
 TEST_F(StreamInferTest, AnErrorEndsTheCallIfTheClientAskedForThat) {
   FakeModelServer server;
   server.control().SetStepTime(milliseconds(1));

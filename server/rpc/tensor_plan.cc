@@ -10,6 +10,7 @@
 #include "server/rpc/infer_codec.h"
 #include "server/rpc/infer_parameters.h"
 #include "server/rpc/input_contents.h"
+#include "server/rpc/quoted.h"
 #include "server/rpc/refuse.h"
 #include "server/rpc/typed_contents.h"
 
@@ -65,7 +66,7 @@ absl::Status CheckRaw(std::string_view raw, const TensorSpec& spec, int64_t num_
 
 absl::Status CheckInput(const Input& input, const TensorSpec& spec) {
   if (input.datatype() != Name(spec.type)) {
-    return Refuse(spec.name, ": got datatype ", input.datatype().substr(0, 64), ", allowed is ",
+    return Refuse(spec.name, ": got datatype ", Quoted(input.datatype()), ", allowed is ",
                   Name(spec.type));
   }
   return CheckShape(input, spec);
@@ -92,8 +93,7 @@ absl::Status ReadInput(const ModelInferRequest& request, int i, const TensorMode
   const Input& input = request.inputs(i);
   const size_t index = IndexOf(input.name(), info.inputs);
   if (index == info.inputs.size()) {
-    return Refuse("inputs: got '", input.name().substr(0, 64), "', allowed are ",
-                  NamesOf(info.inputs));
+    return Refuse("inputs: got '", Quoted(input.name()), "', allowed are ", NamesOf(info.inputs));
   }
   const TensorSpec& spec = info.inputs[index];
   InputTensor& to = plan.inputs[index];
@@ -131,14 +131,14 @@ absl::StatusOr<TensorPlan::Output> ReadOutput(
     const ModelInferRequest::InferRequestedOutputTensor& wanted, const TensorModelInfo& info) {
   TensorPlan::Output output{.index = IndexOf(wanted.name(), info.outputs)};
   if (output.index == info.outputs.size()) {
-    return Refuse("outputs: got '", wanted.name().substr(0, 64), "', allowed are ",
+    return Refuse("outputs: got '", Quoted(wanted.name()), "', allowed are ",
                   NamesOf(info.outputs));
   }
   const TensorSpec& spec = info.outputs[output.index];
   const bool can_classify = CanClassify(spec.type);
   for (const auto& [name, value] : wanted.parameters()) {
     if (name != "classification" || !can_classify) {
-      return Refuse(wanted.name(), ": got parameter '", name.substr(0, 64), "', allowed is ",
+      return Refuse(wanted.name(), ": got parameter '", Quoted(name), "', allowed is ",
                     can_classify ? "classification" : "none");
     }
     if (!value.has_int64_param() || value.int64_param() < 1) {
