@@ -24,8 +24,8 @@ struct MetricsPages {
 // Serves /metrics, /healthz and /readyz over HTTP. Thread-safe.
 class MetricsServer {
  public:
-  // Listens on `address`, "HOST:PORT"; port 0 takes a free one. Owns a few threads. Errors:
-  // InvalidArgument for a malformed address, Unavailable if it cannot be listened on.
+  // Listens on `address`, "HOST:PORT"; port 0 takes a free one. Owns some dozens of threads.
+  // Errors: InvalidArgument for a malformed address, Unavailable if it cannot be listened on.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
                                                               MetricsPages pages);
   ~MetricsServer();

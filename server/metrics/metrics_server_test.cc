@@ -3,15 +3,26 @@
 #include <civetweb.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string_view>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace evaserve {
 namespace {
 
 using ::testing::HasSubstr;
 
-MetricsPages Pages(absl::Status ready = absl::OkStatus()) {
+// Of the probe in deploy/helm, without whose answers Kubernetes ends the server.
+constexpr absl::Duration kLivenessTimeout = absl::Seconds(5);
+
+MetricsPages Pages(const absl::Status& ready = absl::OkStatus()) {
   return {.metrics = [] { return "metric 1\n"; },
           .healthy = [] { return absl::OkStatus(); },
           .ready = [ready] { return ready; }};
@@ -55,6 +66,44 @@ TEST(MetricsServerTest, ServesNothingElse) {
   EXPECT_THAT(Ask(**server, "GET", "/../../etc/passwd"), HasSubstr("404\n"));
   EXPECT_THAT(Ask(**server, "POST", "/metrics"), HasSubstr("405\n"));
 }
+
+// Connections to a server that say nothing, or have been answered and are kept.
+class IdleConnections {
+ public:
+  IdleConnections(const MetricsServer& server, int count, std::string_view said) {
+    sockaddr_in address{.sin_family = AF_INET, .sin_port = htons(server.port())};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < count; ++i) {
+      const int file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      files_.push_back(file);
+      EXPECT_EQ(connect(file, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+      EXPECT_EQ(send(file, said.data(), said.size(), MSG_NOSIGNAL), std::ssize(said));
+    }
+  }
+  ~IdleConnections() {
+    for (const int file : files_) close(file);
+  }
+
+ private:
+  std::vector<int> files_;
+};
+
+class IdleConnectionsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(IdleConnectionsTest, DoNotKeepAProbeWaiting) {
+  const auto server = MetricsServer::Start("127.0.0.1:0", Pages());
+  ASSERT_TRUE(server.ok()) << server.status();
+  const IdleConnections idle(**server, 100, GetParam());
+  const absl::Time begin = absl::Now();
+
+  EXPECT_EQ(Ask(**server, "GET", "/healthz"), "200\nok\n");
+
+  EXPECT_LT(absl::Now() - begin, kLivenessTimeout);
+}
+
+INSTANTIATE_TEST_SUITE_P(Said, IdleConnectionsTest,
+                         ::testing::Values("", "GET /metr",
+                                           "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"));
 
 TEST(MetricsServerTest, APortInUseIsAnError) {
   const auto first = MetricsServer::Start("127.0.0.1:0", Pages());

@@ -7,6 +7,7 @@ Each test has a server of its own, so that its memory is known before.
 import contextlib
 import resource
 import time
+import urllib.request
 from collections.abc import Iterator
 
 import grpc
@@ -19,6 +20,7 @@ GENERATE = "/evaserve.v1.Inference/Generate"
 IDLE_CONNECTIONS = 10_000
 FEWEST_CONNECTIONS = 2_000
 KIB_PER_CONNECTION = 40  # about 23 were seen
+LIVENESS_TIMEOUT_S = 5  # of the probe in deploy/helm
 
 
 @contextlib.contextmanager
@@ -79,6 +81,23 @@ def test_clients_can_connect_again_when_files_are_free_again(plain_build, victim
         return True
 
     wait_until(is_answered, "clients can connect")
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /metr"], ids=["nothing", "half a request"])
+def test_probes_are_answered_beside_idle_connections_for_metrics(victim, ask, said):
+    connections = []
+    with closing(connections):
+        for _ in range(500):
+            connections.append(connect(victim.metrics_target))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connections[-1].sendall(said)
+        begin = time.monotonic()
+        url = f"http://{victim.metrics_target}/healthz"
+        with urllib.request.urlopen(url, timeout=LIVENESS_TIMEOUT_S) as page:
+            assert page.status == 200
+        print(f"/healthz after {time.monotonic() - begin:.2f} s")
+        ask()
+    victim.assert_took_less_than(SLACK_MIB)
 
 
 SILENT_OR_WRONG = {
