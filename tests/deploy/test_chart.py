@@ -20,6 +20,7 @@ VALUES = {
     "cpu": KUBERNETES / "values.yaml",
     "gpu": KUBERNETES / "values-gpu.yaml",
     "everything": HERE / "values-everything.yaml",
+    "repository": HERE / "values-repository.yaml",
 }
 
 
@@ -93,6 +94,7 @@ def test_the_values_schema_takes_our_values(name):
     "wrong",
     [
         {"models": []},
+        {"models": [], "options": {"model-control-mode": "poll"}},
         {"models": [{"name": "a,b", "path": "/a"}]},
         {"models": [{"name": "a", "path": "relative"}]},
         {"replicas": 3},
@@ -139,6 +141,13 @@ def test_the_server_starts_with_its_arguments(render, start_evaserve):
     arguments[arguments.index("--model=demo=/models/demo")] = DEMO_MODEL
     server = start_evaserve(*arguments)
     assert server.log[-1].startswith("{"), "the log is not JSON"
+
+
+def test_a_repository_needs_no_other_models(render):
+    server = container(render("repository"))
+    assert not [a for a in server["args"] if a.startswith("--model=")]
+    assert "--model-repository=/models" in server["args"]
+    assert "/models" in {mount["mountPath"] for mount in server["volumeMounts"]}
 
 
 def test_numbers_are_written_in_full(render):
