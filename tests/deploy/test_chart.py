@@ -150,6 +150,16 @@ def test_a_repository_needs_no_other_models(render):
     assert "/models" in {mount["mountPath"] for mount in server["volumeMounts"]}
 
 
+def test_services_announce_plain_http2_unless_there_is_tls(render):
+    def announced(name):
+        services = [m for m in render(name) if m["kind"] == "Service"]
+        ports = [port for service in services for port in service["spec"]["ports"]]
+        return [port.get("appProtocol") for port in ports if port["name"] == "grpc"]
+
+    assert announced("defaults") == ["kubernetes.io/h2c"] * 2
+    assert announced("repository") == [None] * 2
+
+
 def test_numbers_are_written_in_full(render):
     arguments = container(render("everything"))["args"]
     assert "--state-memory-mb=16777216" in arguments

@@ -50,3 +50,8 @@ httpGet: {path: /readyz, port: metrics}
 grpc: {port: 8001}
 {{- end }}
 {{- end }}
+
+{{- /* How proxies are to speak to the gRPC port: with TLS they cannot be told. */}}
+{{- define "evaserve.appProtocol" -}}
+{{- if not (hasKey .Values.options "tls-cert") }}, appProtocol: kubernetes.io/h2c{{ end }}
+{{- end }}
