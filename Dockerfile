@@ -5,12 +5,13 @@
 #   docker build -t evaserve:torch --target torch . for the CPU, with LibTorch: it can run packages
 #   docker build -t evaserve:demo --target demo . for the CPU, with the demo model inside
 #
-# BASE is what is built on. A tag moves; to build the same tomorrow, give it by digest:
+# BASE is what is built on and where the libraries come from. A tag with a date stays what it is: take
+# a newer one for Debian's security updates. A digest cannot even be pushed again:
 #   --build-arg BASE=debian:12-slim@sha256:...
 #   (docker buildx imagetools inspect debian:12-slim tells the digest)
 # VERSION and REVISION become labels. docs/operations.md shows how to run the image, and
 # deploy/image/check.sh tries it.
-ARG BASE=debian:12-slim
+ARG BASE=debian:bookworm-20251229-slim
 
 FROM ${BASE} AS tools
 WORKDIR /src

@@ -4,15 +4,15 @@
 #
 #   deploy/image/check.sh IMAGE [TARGET [BASE]]
 #
-# With a TARGET of the Dockerfile (cpu, cuda, demo) the image is built first, on BASE
-# (debian:12-slim). ENGINE_FLAGS are for podman and buildah, before the command;
+# With a TARGET of the Dockerfile (cpu, cuda, demo) the image is built first, on BASE (what the
+# Dockerfile says). ENGINE_FLAGS are for podman and buildah, before the command;
 # BUILD_FLAGS and RUN_FLAGS for their commands. Ends with 77 where a program or BASE is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 image=${1:?the name of an image}
 target=${2:-}
-base=${3:-debian:12-slim}
+base=${3:-$(sed -n 's/^ARG BASE=//p' Dockerfile)}
 read -ra engine_flags <<< "${ENGINE_FLAGS:-}"
 read -ra build_flags <<< "${BUILD_FLAGS:-}"
 read -ra run_flags <<< "${RUN_FLAGS:-}"
