@@ -37,7 +37,7 @@ collect_ignore = [
 
 
 def pytest_addoption(parser):
-    for program in ("evaserve", "eva", "write-random-model"):
+    for program in ("evaserve", "eva", "write-random-model", "api-example"):
         parser.addoption(f"--{program}", required=True, help="path of the program")
     parser.addoption(
         "--sanitized", action="store_true", help="of a sanitizer's build memory says nothing"
