@@ -60,6 +60,13 @@ uint64_t StampOf(const fs::path& directory) {
   return stamp;
 }
 
+// Of what the serving.json of all versions says for each of them: a version that the policy goes on
+// to choose has not changed.
+uint64_t StampOf(nlohmann::json settings) {
+  settings.erase("version_policy");
+  return std::hash<std::string>()(settings.dump());
+}
+
 // `versions` as `policy` wants them.
 absl::StatusOr<std::vector<int64_t>> Choose(
     const std::map<int64_t, fs::path, std::greater<>>& versions, const VersionPolicy& policy,
@@ -146,6 +153,7 @@ absl::StatusOr<std::vector<ModelSource>> RepositoryDirectory::Versions(
   const fs::path model = path_ / name;
   absl::StatusOr<nlohmann::json> json = ReadSettings(model);
   if (!json.ok()) return json.status();
+  const uint64_t settings_stamp = StampOf(*json);
   json->merge_patch(changes);
   std::vector<ModelSource> sources;
   const auto add = [&](int64_t version, const fs::path& directory,
@@ -177,6 +185,7 @@ absl::StatusOr<std::vector<ModelSource>> RepositoryDirectory::Versions(
     settings.merge_patch(*own);
     settings.merge_patch(changes);
     if (absl::Status status = add(version, directory, settings); !status.ok()) return status;
+    sources.back().stamp = Mix(sources.back().stamp, settings_stamp);
   }
   return sources;
 }

@@ -20,7 +20,9 @@ struct ModelSource {
   int64_t version = 1;
   std::filesystem::path directory;  // with config.json
   ServingSettings settings;
-  uint64_t stamp = 0;  // of the directory's files: names, sizes, times; another one: they changed
+  // Of the directory's files (names, sizes, times), and of settings beside numbered versions.
+  // Another one: they have changed.
+  uint64_t stamp = 0;
 };
 
 // The names that a model may have are those that are one component of a path and that a log line

@@ -78,6 +78,18 @@ TEST_F(RepositoryDirectoryTest, TheStampChangesWithTheFiles) {
   EXPECT_NE(repository_.Versions("m")->front().stamp, before);
 }
 
+TEST_F(RepositoryDirectoryTest, TheStampOfAVersionChangesWithTheSettingsOfAll) {
+  Write("m/1/config.json");
+  const uint64_t before = repository_.Versions("m")->front().stamp;
+  Write("m/serving.json", R"({"max_running": 5})");
+  const uint64_t after = repository_.Versions("m")->front().stamp;
+  EXPECT_NE(after, before);
+
+  // Which versions are served is no change of one that is.
+  Write("m/serving.json", R"({"max_running": 5, "version_policy": {"all": {}}})");
+  EXPECT_EQ(repository_.Versions("m")->front().stamp, after);
+}
+
 TEST_F(RepositoryDirectoryTest, NamesWhatThereIs) {
   Write("b/config.json");
   Write("a/config.json");
