@@ -78,23 +78,27 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
   absl::Status first_error;
   std::map<int64_t, uint64_t>& tried = tried_[name];
   std::set<int64_t> chosen;
+  bool all_are_ready = true;
   for (const ModelSource& source : *sources) {
     chosen.insert(source.version);
     const auto before = tried.find(source.version);
-    if (!forced && before != tried.end() && before->second == source.stamp) continue;
-    tried[source.version] = source.stamp;
-    const absl::Status status = models_.Load(source);
-    if (first_error.ok()) first_error = status;
-  }
-  for (auto i = tried.begin(); i != tried.end();) {
-    if (chosen.contains(i->first)) {
-      ++i;
-      continue;
+    if (forced || before == tried.end() || before->second != source.stamp) {
+      tried[source.version] = source.stamp;
+      const absl::Status status = models_.Load(source);
+      if (first_error.ok()) first_error = status;
     }
-    models_.Unload(name, i->first).IgnoreError();  // it may have failed to load
-    i = tried.erase(i);
+    all_are_ready = all_are_ready && models_.Find(name, source.version).ok();
   }
+  if (all_are_ready) UnloadOthers(name, chosen);
   return first_error;
+}
+
+void RepositoryControl::UnloadOthers(const std::string& name, const std::set<int64_t>& chosen) {
+  for (const ModelStatus& status : models_.List()) {
+    if (status.name != name || chosen.contains(status.version)) continue;
+    tried_[name].erase(status.version);
+    models_.Unload(name, status.version).IgnoreError();  // it may have failed to load
+  }
 }
 
 absl::Status RepositoryControl::UnloadAll(const std::string& name) {

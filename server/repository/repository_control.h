@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,10 +56,10 @@ class RepositoryControl {
 
   using Done = std::function<void(absl::Status)>;
 
-  // Loads a model, or loads it anew if its files or `changes` of its settings say so; what its
-  // policy does not choose any more is unloaded after that. `done` is called on the control's
-  // thread, with the error of the first version that failed, or at once: with Unimplemented unless
-  // the mode is kExplicit, InvalidArgument or NotFound for a bad name.
+  // Loads a model, or loads it anew if its files or `changes` of its settings say so. When all that
+  // its policy chooses is ready, and not before, the other versions are unloaded. `done` is called
+  // on the control's thread, with the error of the first version that failed, or at once: with
+  // Unimplemented unless the mode is kExplicit, InvalidArgument or NotFound for a bad name.
   void Load(const std::string& name, const nlohmann::json& changes, const Done& done);
   // Unloads all versions of a model. Their memory is free when what they have in flight has ended.
   void Unload(const std::string& name, const Done& done);
@@ -79,6 +80,7 @@ class RepositoryControl {
   std::vector<std::string> NamesToFollow() const;
   // On the control's thread, or before it has work. `forced`: though nothing has changed.
   absl::Status Apply(const std::string& name, const nlohmann::json& changes, bool forced);
+  void UnloadOthers(const std::string& name, const std::set<int64_t>& chosen);
   absl::Status UnloadAll(const std::string& name);
   void Poll();
 

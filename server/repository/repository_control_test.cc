@@ -155,6 +155,20 @@ TEST_F(RepositoryControlTest, ANewVersionReplacesTheOneBefore) {
   EXPECT_TRUE(Becomes("m", "UNAVAILABLE 1 unloaded"));
 }
 
+TEST_F(RepositoryControlTest, AVersionThatFailsKeepsTheOneBefore) {
+  Write("m/1/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"m"}}).ok());
+  Write("m/2/config.json", "broken");
+
+  EXPECT_THAT(Load("m"), IsError(absl::StatusCode::kInvalidArgument, "broken"));
+  EXPECT_EQ(StateOf("m"), "READY 1");
+
+  Write("m/2/config.json");
+  EXPECT_TRUE(Load("m").ok());
+  EXPECT_EQ(models_.Find("m")->version, 2);
+  EXPECT_TRUE(Becomes("m", "UNAVAILABLE 1 unloaded"));
+}
+
 TEST_F(RepositoryControlTest, LoadsNothingAfterItsEnd) {
   Write("m/config.json");
   ASSERT_TRUE(Start({.mode = ControlMode::kExplicit}).ok());
