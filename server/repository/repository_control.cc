@@ -14,6 +14,19 @@ namespace {
 
 const absl::Status kStopped = absl::UnavailableError("the server is shutting down");
 
+// Whether a load of the same files would end in the same way.
+bool IsLasting(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kAlreadyExists:  // it is on its way out
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kInternal:  // the system's errors, as when a disk cannot be read
+    case absl::StatusCode::kUnavailable:
+      return false;
+    default:
+      return true;
+  }
+}
+
 }  // namespace
 
 RepositoryControl::RepositoryControl(Options options, ModelRepository& models)
@@ -34,7 +47,7 @@ void RepositoryControl::Stop() {
 
 absl::Status RepositoryControl::LoadAtStart() {
   for (const auto& [name, directory] : options_.fixed) {
-    const absl::Status status = Apply(name, nlohmann::json::object(), /*forced=*/false);
+    const absl::Status status = Apply(name, nlohmann::json::object(), Which::kChanged);
     if (status.ok()) continue;
     return absl::Status(status.code(), absl::StrCat("model '", name, "' in ", directory.string(),
                                                     ": ", std::string(status.message())));
@@ -46,7 +59,7 @@ absl::Status RepositoryControl::LoadAtStart() {
     const bool wants_all =
         options_.mode != ControlMode::kExplicit || std::count(asked.begin(), asked.end(), "*") > 0;
     for (const std::string& name : wants_all ? *all : asked) {
-      absl::Status status = Apply(name, nlohmann::json::object(), /*forced=*/false);
+      absl::Status status = Apply(name, nlohmann::json::object(), Which::kChanged);
       if (!status.ok() && !wants_all) return status;
     }
   }
@@ -67,8 +80,16 @@ absl::StatusOr<std::vector<ModelSource>> RepositoryControl::Versions(
   return std::vector<ModelSource>{*std::move(source)};
 }
 
+bool RepositoryControl::IsDone(const ModelSource& source, Which which) const {
+  const auto versions = tried_.find(source.name);
+  if (which == Which::kAll || versions == tried_.end()) return false;
+  const auto tried = versions->second.find(source.version);
+  if (tried == versions->second.end() || tried->second.stamp != source.stamp) return false;
+  return which == Which::kChanged || tried->second.is_loaded;
+}
+
 absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::json& changes,
-                                      bool forced) {
+                                      Which which) {
   const absl::StatusOr<std::vector<ModelSource>> sources = Versions(name, changes);
   if (!sources.ok()) {
     // Of a name that is not there nothing is kept.
@@ -76,15 +97,13 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
     return sources.status();
   }
   absl::Status first_error;
-  std::map<int64_t, uint64_t>& tried = tried_[name];
   std::set<int64_t> chosen;
   bool all_are_ready = true;
   for (const ModelSource& source : *sources) {
     chosen.insert(source.version);
-    const auto before = tried.find(source.version);
-    if (forced || before == tried.end() || before->second != source.stamp) {
-      tried[source.version] = source.stamp;
+    if (!IsDone(source, which)) {
       const absl::Status status = models_.Load(source);
+      if (IsLasting(status)) tried_[name][source.version] = {source.stamp, status.ok()};
       if (first_error.ok()) first_error = status;
     }
     all_are_ready = all_are_ready && models_.Find(name, source.version).ok();
@@ -125,9 +144,7 @@ void RepositoryControl::Load(const std::string& name, const nlohmann::json& chan
   if (absl::Status status = CheckAsked(name); !status.ok()) return done(status);
   Enqueue(
       [this, name, changes, done] {
-        // One that failed, or with other settings, is tried again though its files are the same.
-        const absl::StatusOr<ReadyModel> ready = models_.Find(name);
-        done(Apply(name, changes, /*forced=*/!ready.ok() || !changes.empty()));
+        done(Apply(name, changes, changes.empty() ? Which::kChangedOrFailed : Which::kAll));
       },
       done);
 }
@@ -172,7 +189,7 @@ std::vector<ModelStatus> RepositoryControl::Index() const {
 
 std::vector<std::string> RepositoryControl::NamesToFollow() const {
   std::vector<std::string> names = options_.directory->Names().value_or(std::vector<std::string>());
-  for (const auto& [name, stamps] : tried_) names.push_back(name);
+  for (const auto& [name, versions] : tried_) names.push_back(name);
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
@@ -182,7 +199,7 @@ void RepositoryControl::Poll() {
   // A directory that cannot be read is no reason to unload everything.
   if (!options_.directory || !options_.directory->Names().ok()) return;
   for (const std::string& name : NamesToFollow()) {
-    if (absl::IsNotFound(Apply(name, nlohmann::json::object(), /*forced=*/false)))
+    if (absl::IsNotFound(Apply(name, nlohmann::json::object(), Which::kChanged)))
       UnloadAll(name).IgnoreError();
   }
 }

@@ -70,6 +70,13 @@ class RepositoryControl {
 
  private:
   using Job = std::function<void()>;
+  // What a load of a version came to that will not change unless its files do.
+  struct Tried {
+    uint64_t stamp = 0;  // of the files
+    bool is_loaded = false;
+  };
+  // Which of a model's versions are loaded.
+  enum class Which { kChanged, kChangedOrFailed, kAll };
 
   void Run();
   void Enqueue(Job job, const Done& done);
@@ -78,15 +85,16 @@ class RepositoryControl {
   absl::StatusOr<std::vector<ModelSource>> Versions(const std::string& name,
                                                     const nlohmann::json& changes) const;
   std::vector<std::string> NamesToFollow() const;
-  // On the control's thread, or before it has work. `forced`: though nothing has changed.
-  absl::Status Apply(const std::string& name, const nlohmann::json& changes, bool forced);
+  bool IsDone(const ModelSource& source, Which which) const;
+  // On the control's thread, or before it has work.
+  absl::Status Apply(const std::string& name, const nlohmann::json& changes, Which which);
   void UnloadOthers(const std::string& name, const std::set<int64_t>& chosen);
   absl::Status UnloadAll(const std::string& name);
   void Poll();
 
   const Options options_;
   ModelRepository& models_;
-  std::map<std::string, std::map<int64_t, uint64_t>> tried_;  // stamps, by name and version
+  std::map<std::string, std::map<int64_t, Tried>> tried_;  // by name and version
 
   absl::Mutex mutex_;
   std::deque<std::pair<Job, Done>> jobs_ ABSL_GUARDED_BY(mutex_);

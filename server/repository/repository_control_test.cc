@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <deque>
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "models/testing/status_matchers.h"
 #include "models/testing/temp_dir.h"
@@ -16,24 +19,35 @@ namespace {
 
 using ::testing::HasSubstr;
 
+constexpr std::chrono::milliseconds kOften{5};
+
 // A repository on disk; a model whose config.json says "broken" fails to load.
 class RepositoryControlTest : public testing::Test {
  protected:
   RepositoryControlTest() : models_(RepositoryOptions()) {}
 
-  static absl::StatusOr<std::unique_ptr<Model>> LoadFake(const std::filesystem::path& directory,
-                                                         const LoadOptions&, WorkerPool&) {
+  absl::StatusOr<std::unique_ptr<Model>> LoadFake(const std::filesystem::path& directory) {
+    ++num_loads_;
     if (std::filesystem::file_size(directory / "config.json") > 2) {
       return absl::InvalidArgumentError("config.json is broken");
     }
-    return std::make_unique<FakeModel>();
+    if (!failures_.empty()) {
+      absl::Status failure = failures_.front();
+      failures_.pop_front();
+      return failure;
+    }
+    auto model = std::make_unique<FakeModel>();
+    newest_ = model->control();
+    return model;
   }
-  static ModelRepository::Options RepositoryOptions() {
+  ModelRepository::Options RepositoryOptions() {
     ModelRepository::Options options;
     options.make_observer = [](const std::string&, int64_t) {
       return std::make_unique<RecordingObserver>();
     };
-    options.load_model = LoadFake;
+    options.load_model = [this](const std::filesystem::path& directory, auto&&...) {
+      return LoadFake(directory);
+    };
     return options;
   }
 
@@ -86,6 +100,9 @@ class RepositoryControlTest : public testing::Test {
   }
 
   const TempDir dir_;
+  std::atomic<int> num_loads_ = 0;            // begun
+  std::deque<absl::Status> failures_;         // of the next loads; of the loading thread
+  std::shared_ptr<FakeModelControl> newest_;  // of the model that was loaded last
   ModelRepository models_;
   std::unique_ptr<RepositoryControl> control_;
 };
@@ -178,8 +195,7 @@ TEST_F(RepositoryControlTest, LoadsNothingAfterItsEnd) {
 
 TEST_F(RepositoryControlTest, FollowsTheDirectory) {
   Write("m/config.json");
-  ASSERT_TRUE(
-      Start({.mode = ControlMode::kPoll, .poll_interval = std::chrono::milliseconds(5)}).ok());
+  ASSERT_TRUE(Start({.mode = ControlMode::kPoll, .poll_interval = kOften}).ok());
   Write("n/config.json");
   EXPECT_TRUE(Becomes("n", "READY 1"));
   Write("n/config.json", "broken");
@@ -188,6 +204,56 @@ TEST_F(RepositoryControlTest, FollowsTheDirectory) {
   EXPECT_TRUE(Becomes("m", "UNAVAILABLE 1 unloaded"));
   std::filesystem::rename(dir_.path() / "n", dir_.path() / "o");
   EXPECT_TRUE(Becomes("n", "UNAVAILABLE 1 unloaded"));
+}
+
+TEST_F(RepositoryControlTest, WhatFailedForAMomentIsTriedAgain) {
+  Write("m/config.json");
+  failures_ = {absl::UnavailableError("no"), absl::InternalError("no"),
+               absl::ResourceExhaustedError("no")};
+
+  ASSERT_TRUE(Start({.mode = ControlMode::kPoll, .poll_interval = kOften}).ok());
+
+  EXPECT_TRUE(Becomes("m", "READY 1"));
+}
+
+TEST_F(RepositoryControlTest, WhatIsBrokenIsNotTriedAgainAndAgain) {
+  Write("bad/config.json", "broken");
+  ASSERT_TRUE(Start({.mode = ControlMode::kPoll, .poll_interval = kOften}).ok());
+
+  for (const char* name : {"m", "n"}) {  // so that it has looked twice
+    Write(absl::StrCat(name, "/config.json"));
+    EXPECT_TRUE(Becomes(name, "READY 1"));
+  }
+
+  EXPECT_EQ(num_loads_, 3);
+}
+
+TEST_F(RepositoryControlTest, AClientMayTryAgainWhatIsBroken) {
+  Write("m/1/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"m"}}).ok());
+  Write("m/2/config.json", "broken");
+
+  EXPECT_FALSE(Load("m").ok());
+  EXPECT_FALSE(Load("m").ok()) << "version 1 is there, 2 is not";
+}
+
+TEST_F(RepositoryControlTest, AModelThatComesBackWhileItIsUnloadingIsLoadedAfterThat) {
+  Write("m/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kPoll, .poll_interval = kOften}).ok());
+  const std::shared_ptr<FakeModelControl> old = newest_;
+  old->Hold();
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(models_.Find("m")->engine->Submit(GenerateRequest("a", 1, sink)).ok());
+  std::filesystem::remove_all(dir_.path() / "m");
+  EXPECT_TRUE(Becomes("m", "UNLOADING 1"));
+
+  Write("m/config.json");
+  Write("n/config.json");
+  EXPECT_TRUE(Becomes("n", "READY 1")) << "so it has looked";
+  EXPECT_EQ(StateOf("m"), "UNLOADING 1");
+  old->Release();
+
+  EXPECT_TRUE(Becomes("m", "READY 1"));
 }
 
 TEST_F(RepositoryControlTest, AModelOfItsOwnMustLoad) {
