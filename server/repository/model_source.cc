@@ -141,6 +141,12 @@ absl::StatusOr<std::vector<std::string>> RepositoryDirectory::Names() const {
   return names;
 }
 
+bool RepositoryDirectory::Has(const std::string& name) const {
+  std::error_code error;
+  const fs::file_type type = fs::status(path_ / name, error).type();
+  return type == fs::file_type::directory || type == fs::file_type::none;  // none: an error
+}
+
 absl::StatusOr<std::vector<ModelSource>> RepositoryDirectory::Versions(
     const std::string& name, const nlohmann::json& changes) const {
   if (absl::Status status = CheckModelName(name); !status.ok()) return status;

@@ -58,6 +58,9 @@ class RepositoryDirectory {
   // is not there.
   absl::StatusOr<std::vector<std::string>> Names() const;
 
+  // Whether there is a directory of that name, with whatever in it; true if that cannot be told.
+  bool Has(const std::string& name) const;
+
   // The versions of a model that its policy chooses, by number. `changes` counts before every
   // serving.json. Errors: NotFound, listing the names, if there is no such model; InvalidArgument,
   // naming the file, for a bad serving.json or a model without a config.json.

@@ -199,8 +199,11 @@ void RepositoryControl::Poll() {
   // A directory that cannot be read is no reason to unload everything.
   if (!options_.directory || !options_.directory->Names().ok()) return;
   for (const std::string& name : NamesToFollow()) {
-    if (absl::IsNotFound(Apply(name, nlohmann::json::object(), Which::kChanged)))
+    if (options_.fixed.contains(name) || options_.directory->Has(name)) {
+      Apply(name, nlohmann::json::object(), Which::kChanged).IgnoreError();  // it keeps its reason
+    } else {
       UnloadAll(name).IgnoreError();
+    }
   }
 }
 

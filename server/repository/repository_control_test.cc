@@ -28,6 +28,9 @@ class RepositoryControlTest : public testing::Test {
 
   absl::StatusOr<std::unique_ptr<Model>> LoadFake(const std::filesystem::path& directory) {
     ++num_loads_;
+    if (!std::filesystem::exists(directory / "config.json")) {
+      return absl::NotFoundError("config.json is missing");
+    }
     if (std::filesystem::file_size(directory / "config.json") > 2) {
       return absl::InvalidArgumentError("config.json is broken");
     }
@@ -99,7 +102,8 @@ class RepositoryControlTest : public testing::Test {
     return StateOf(name) == state;
   }
 
-  const TempDir dir_;
+  const TempDir dir_;                         // the repository
+  const TempDir own_;                         // of a model outside of it
   std::atomic<int> num_loads_ = 0;            // begun
   std::deque<absl::Status> failures_;         // of the next loads; of the loading thread
   std::shared_ptr<FakeModelControl> newest_;  // of the model that was loaded last
@@ -253,6 +257,23 @@ TEST_F(RepositoryControlTest, AModelThatComesBackWhileItIsUnloadingIsLoadedAfter
   EXPECT_EQ(StateOf("m"), "UNLOADING 1");
   old->Release();
 
+  EXPECT_TRUE(Becomes("m", "READY 1"));
+}
+
+// As while files are replaced one by one.
+TEST_F(RepositoryControlTest, AModelWithoutAFileIsKept) {
+  Write("m/1/config.json");
+  RepositoryControl::Options options{.mode = ControlMode::kPoll, .poll_interval = kOften};
+  options.fixed["mine"] = own_.path();
+  WriteFile(own_.path() / "config.json", "{}");
+  ASSERT_TRUE(Start(std::move(options)).ok());
+
+  std::filesystem::remove(dir_.path() / "m/1/config.json");
+  std::filesystem::remove(own_.path() / "config.json");
+
+  EXPECT_TRUE(Becomes("m", "READY 1 config.json is missing"));
+  EXPECT_TRUE(Becomes("mine", "READY 1 config.json is missing"));
+  Write("m/1/config.json");
   EXPECT_TRUE(Becomes("m", "READY 1"));
 }
 
