@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/heap.h"
 #include "server/log.h"
 #include "server/metrics/inference_statistics.h"
@@ -50,11 +51,17 @@ ServingSettings SettingsOf(const Config& config) {
   return settings;
 }
 
+void LogIgnored(const std::string& model, const std::vector<std::string>& directories) {
+  LogEvent(spdlog::level::warn, "not the number of a version, ignored",
+           {{"model", model}, {"directories", absl::StrJoin(directories, ", ")}});
+}
+
 RepositoryControl::Options ControlOptions(const Config& config) {
   RepositoryControl::Options options{.mode = config.model_control_mode,
                                      .poll_interval = config.repository_poll,
                                      .load_at_start = config.load_models,
-                                     .defaults = SettingsOf(config)};
+                                     .defaults = SettingsOf(config),
+                                     .on_ignored = LogIgnored};
   if (!config.model_repository.empty()) {
     options.directory.emplace(config.model_repository, options.defaults);
   }

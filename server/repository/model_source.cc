@@ -27,17 +27,51 @@ bool IsModel(const fs::path& directory) {
   return fs::is_regular_file(directory / "config.json", error);
 }
 
+// The version that a directory of this name holds, or 0.
+int64_t VersionOf(const std::string& name) {
+  int64_t version = 0;
+  if (!absl::SimpleAtoi(name, &version) || version < 1) return 0;
+  return std::to_string(version) == name ? version : 0;
+}
+
+// The paths of the directories in one, sorted.
+std::vector<fs::path> DirectoriesIn(const fs::path& directory) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator i(directory, error), end; !error && i != end; i.increment(error)) {
+    std::error_code gone;  // while we looked
+    if (i->is_directory(gone)) found.push_back(i->path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 // By number, in descending order.
 std::map<int64_t, fs::path, std::greater<>> NumberedDirectories(const fs::path& model) {
   std::map<int64_t, fs::path, std::greater<>> found;
-  std::error_code error;
-  for (fs::directory_iterator i(model, error), end; !error && i != end; i.increment(error)) {
-    const std::string name = i->path().filename().string();
-    int64_t version = 0;
-    if (!absl::SimpleAtoi(name, &version) || version < 1) continue;
-    if (std::to_string(version) == name && i->is_directory(error)) found[version] = i->path();
+  for (const fs::path& directory : DirectoriesIn(model)) {
+    if (const int64_t version = VersionOf(directory.filename().string()); version > 0) {
+      found[version] = directory;
+    }
   }
   return found;
+}
+
+// The names of directories that would be versions if they were called so.
+std::vector<std::string> MisnumberedDirectories(const fs::path& model) {
+  std::vector<std::string> found;
+  for (const fs::path& directory : DirectoriesIn(model)) {
+    const std::string name = directory.filename().string();
+    if (VersionOf(name) == 0 && IsModel(directory)) found.push_back(name);
+  }
+  return found;
+}
+
+// Others are nobody's business, as "lost+found" is.
+bool LooksLikeAModel(const fs::path& directory) {
+  std::error_code error;
+  return IsModel(directory) || fs::is_regular_file(directory / "serving.json", error) ||
+         !NumberedDirectories(directory).empty() || !MisnumberedDirectories(directory).empty();
 }
 
 uint64_t Mix(uint64_t stamp, uint64_t value) {
@@ -131,7 +165,8 @@ absl::StatusOr<std::vector<std::string>> RepositoryDirectory::Names() const {
   for (fs::directory_iterator i(path_, error), end; !error && i != end; i.increment(error)) {
     std::error_code gone;
     const std::string name = i->path().filename().string();
-    if (name.front() != '.' && i->is_directory(gone)) names.push_back(name);
+    if (name.front() == '.' || !i->is_directory(gone)) continue;
+    if (LooksLikeAModel(i->path())) names.push_back(name);
   }
   if (error) {
     return absl::NotFoundError(
@@ -147,12 +182,17 @@ bool RepositoryDirectory::Has(const std::string& name) const {
   return type == fs::file_type::directory || type == fs::file_type::none;  // none: an error
 }
 
+std::vector<std::string> RepositoryDirectory::Misnumbered(const std::string& name) const {
+  if (!CheckModelName(name).ok() || IsModel(path_ / name)) return {};
+  return MisnumberedDirectories(path_ / name);
+}
+
 absl::StatusOr<std::vector<ModelSource>> RepositoryDirectory::Versions(
     const std::string& name, const nlohmann::json& changes) const {
   if (absl::Status status = CheckModelName(name); !status.ok()) return status;
   const absl::StatusOr<std::vector<std::string>> names = Names();
   if (!names.ok()) return names.status();
-  if (!std::binary_search(names->begin(), names->end(), name)) {
+  if (!Has(name)) {
     return absl::NotFoundError(absl::StrCat("model repository ", path_.string(), " has no \"", name,
                                             "\"; there are: ", absl::StrJoin(*names, ", ")));
   }
@@ -175,8 +215,10 @@ absl::StatusOr<std::vector<ModelSource>> RepositoryDirectory::Versions(
   }
   const auto versions = NumberedDirectories(model);
   if (versions.empty()) {
+    const std::vector<std::string> others = MisnumberedDirectories(model);
     return absl::InvalidArgumentError(absl::StrCat(
-        model.string(), ": neither a config.json nor a directory with a version's number"));
+        model.string(), ": neither a config.json nor a directory with a version's number",
+        others.empty() ? "" : "; there are: ", absl::StrJoin(others, ", ")));
   }
   const absl::StatusOr<VersionPolicy> policy =
       ParseVersionPolicy(*json, (model / "serving.json").string());

@@ -54,12 +54,16 @@ class RepositoryDirectory {
 
   const std::filesystem::path& path() const { return path_; }
 
-  // The names of its models, sorted: of every directory but hidden ones. NotFound if the repository
-  // is not there.
+  // The names of its models, sorted: of every directory that holds a config.json, a serving.json or
+  // directories with versions, but hidden ones. NotFound if the repository is not there.
   absl::StatusOr<std::vector<std::string>> Names() const;
 
   // Whether there is a directory of that name, with whatever in it; true if that cannot be told.
   bool Has(const std::string& name) const;
+
+  // The directories of a model with numbered versions that hold a config.json and are no version by
+  // their names, as "v2" and "02" are not; sorted.
+  std::vector<std::string> Misnumbered(const std::string& name) const;
 
   // The versions of a model that its policy chooses, by number. `changes` counts before every
   // serving.json. Errors: NotFound, listing the names, if there is no such model; InvalidArgument,

@@ -57,6 +57,17 @@ TEST_F(RepositoryDirectoryTest, TheHighestVersionIsServedUnlessThePolicyWantsOth
   EXPECT_THAT(repository_.Versions("m").status(), IsError(kInvalid, "version 8", "10, 9, 1"));
 }
 
+TEST_F(RepositoryDirectoryTest, TellsWhatIsNoVersionByItsName) {
+  for (const char* version : {"1", "02", "v2", "0"}) {
+    Write(std::string("m/") + version + "/config.json");
+  }
+  Write("m/assets/logo.txt");
+  EXPECT_THAT(repository_.Misnumbered("m"), ElementsAre("0", "02", "v2"));
+
+  Write("n/v1/config.json");
+  EXPECT_THAT(repository_.Versions("n").status(), IsError(kInvalid, "version's number", "v1"));
+}
+
 TEST_F(RepositoryDirectoryTest, SettingsOfAVersionCountBeforeThoseOfTheModel) {
   Write("m/1/config.json");
   Write("m/serving.json", R"({"max_running": 5, "max_waiting": 6})");
@@ -94,8 +105,12 @@ TEST_F(RepositoryDirectoryTest, NamesWhatThereIs) {
   Write("b/config.json");
   Write("a/config.json");
   Write(".hidden/config.json");
-  EXPECT_THAT(*repository_.Names(), ElementsAre("a", "b"));
-  EXPECT_THAT(repository_.Versions("c").status(), IsError(kNotFound, "\"c\"", "a, b"));
+  Write("lost+found/1234", "an inode");
+  Write("c/serving.json");
+  Write("d/1/model.safetensors");
+  Write("e/v1/config.json");
+  EXPECT_THAT(*repository_.Names(), ElementsAre("a", "b", "c", "d", "e"));
+  EXPECT_THAT(repository_.Versions("x").status(), IsError(kNotFound, "\"x\"", "a, b"));
   EXPECT_THAT(RepositoryDirectory("no/such", {}).Names().status(),
               IsError(kNotFound, "no/such", "No such file"));
 }

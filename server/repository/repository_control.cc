@@ -80,6 +80,15 @@ absl::StatusOr<std::vector<ModelSource>> RepositoryControl::Versions(
   return std::vector<ModelSource>{*std::move(source)};
 }
 
+void RepositoryControl::TellOfIgnored(const std::string& name) {
+  if (!options_.directory || options_.fixed.contains(name)) return;
+  std::vector<std::string> ignored = options_.directory->Misnumbered(name);
+  std::vector<std::string>& before = ignored_[name];
+  if (ignored == before) return;
+  before = std::move(ignored);
+  if (!before.empty()) options_.on_ignored(name, before);
+}
+
 bool RepositoryControl::IsDone(const ModelSource& source, Which which) const {
   const auto versions = tried_.find(source.name);
   if (which == Which::kAll || versions == tried_.end()) return false;
@@ -96,6 +105,7 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
     if (!absl::IsNotFound(sources.status())) models_.Fail(name, sources.status());
     return sources.status();
   }
+  TellOfIgnored(name);
   absl::Status first_error;
   std::set<int64_t> chosen;
   bool all_are_ready = true;

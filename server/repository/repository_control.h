@@ -39,6 +39,10 @@ class RepositoryControl {
     // Models in directories of their own, which are loaded at the start in every mode.
     std::map<std::string, std::filesystem::path> fixed = {};
     ServingSettings defaults = {};
+    // Told, on the control's thread, of directories beside a model's versions that look like one
+    // and are ignored because of their names.
+    std::function<void(const std::string& model, const std::vector<std::string>& directories)>
+        on_ignored = [](const std::string&, const std::vector<std::string>&) {};
   };
 
   // `models` must outlive it.
@@ -84,6 +88,7 @@ class RepositoryControl {
   absl::Status CheckAsked(const std::string& name) const;
   absl::StatusOr<std::vector<ModelSource>> Versions(const std::string& name,
                                                     const nlohmann::json& changes) const;
+  void TellOfIgnored(const std::string& name);
   std::vector<std::string> NamesToFollow() const;
   bool IsDone(const ModelSource& source, Which which) const;
   // On the control's thread, or before it has work.
@@ -94,7 +99,8 @@ class RepositoryControl {
 
   const Options options_;
   ModelRepository& models_;
-  std::map<std::string, std::map<int64_t, Tried>> tried_;  // by name and version
+  std::map<std::string, std::map<int64_t, Tried>> tried_;    // by name and version
+  std::map<std::string, std::vector<std::string>> ignored_;  // as told, by name
 
   absl::Mutex mutex_;
   std::deque<std::pair<Job, Done>> jobs_ ABSL_GUARDED_BY(mutex_);

@@ -17,6 +17,7 @@
 namespace evaserve {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr std::chrono::milliseconds kOften{5};
@@ -260,19 +261,45 @@ TEST_F(RepositoryControlTest, AModelThatComesBackWhileItIsUnloadingIsLoadedAfter
   EXPECT_TRUE(Becomes("m", "READY 1"));
 }
 
+TEST_F(RepositoryControlTest, TellsOnceOfDirectoriesThatAreNoVersion) {
+  Write("m/1/config.json");
+  Write("m/v2/config.json");
+  std::vector<std::vector<std::string>> told;
+  ASSERT_TRUE(
+      Start({.mode = ControlMode::kExplicit,
+             .load_at_start = {"m"},
+             .on_ignored = [&](const std::string&,
+                               const std::vector<std::string>& those) { told.push_back(those); }})
+          .ok());
+  EXPECT_TRUE(Load("m").ok());
+  Write("m/02/config.json");
+  EXPECT_TRUE(Load("m").ok());
+
+  EXPECT_THAT(told, ElementsAre(ElementsAre("v2"), ElementsAre("02", "v2")));
+}
+
+TEST_F(RepositoryControlTest, ADirectoryWithoutAModelIsNone) {
+  Write("lost+found/1234", "an inode");
+  ASSERT_TRUE(Start({}).ok());
+  EXPECT_EQ(StateOf("lost+found"), "");
+}
+
 // As while files are replaced one by one.
 TEST_F(RepositoryControlTest, AModelWithoutAFileIsKept) {
   Write("m/1/config.json");
+  Write("flat/config.json");
   RepositoryControl::Options options{.mode = ControlMode::kPoll, .poll_interval = kOften};
   options.fixed["mine"] = own_.path();
   WriteFile(own_.path() / "config.json", "{}");
   ASSERT_TRUE(Start(std::move(options)).ok());
 
   std::filesystem::remove(dir_.path() / "m/1/config.json");
+  std::filesystem::remove(dir_.path() / "flat/config.json");
   std::filesystem::remove(own_.path() / "config.json");
 
   EXPECT_TRUE(Becomes("m", "READY 1 config.json is missing"));
   EXPECT_TRUE(Becomes("mine", "READY 1 config.json is missing"));
+  EXPECT_EQ(models_.Ready().size(), 3u);
   Write("m/1/config.json");
   EXPECT_TRUE(Becomes("m", "READY 1"));
 }
