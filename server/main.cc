@@ -29,13 +29,20 @@ int main(int argc, char** argv) {
   }
   evaserve::Termination termination;
 
-  auto server = evaserve::Server::Start(*parsed.config, evaserve::LoadAnyModel,
-                                        [&termination] { termination.Request(); });
-  if (!server.ok()) {
-    spdlog::critical("cannot start: {}", std::string(server.status().message()));
+  auto server = evaserve::Server::Listen(*parsed.config, evaserve::LoadAnyModel,
+                                         [&termination] { termination.Request(); });
+  absl::Status status = server.status();
+  if (status.ok()) {
+    termination.Wait();
+    status = (*server)->load_status();
+  }
+  if (!status.ok()) {
+    spdlog::critical("cannot start: {}", std::string(status.message()));
     return 1;
   }
-  termination.Wait();
   (*server)->Shutdown();
-  return (*server)->has_failed() ? 1 : 0;
+  const int exit_code = (*server)->has_failed() ? 1 : 0;
+  // No call is in flight any more, and a load may take minutes.
+  if ((*server)->is_loading()) std::_Exit(exit_code);
+  return exit_code;
 }

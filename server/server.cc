@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/notification.h"
 #include "server/heap.h"
 #include "server/log.h"
 #include "server/metrics/inference_statistics.h"
@@ -122,7 +123,10 @@ struct Server::Parts {
                                         bool is_stuck) { OnStuck(model, is_stuck); }},
                    models, metrics) {}
   // What is being loaded still tells of its end.
-  ~Parts() { control.Stop(); }
+  ~Parts() {
+    state.SetDraining();
+    control.Stop(TimePoint::max());
+  }
 
   ModelRepository::Options MakeOptions(ModelLoader load_model) {
     ModelRepository::Options options;
@@ -138,6 +142,7 @@ struct Server::Parts {
   }
 
   void Fail(const std::string& model, const absl::Status& status);
+  void OnLoaded(const absl::Status& status);
   void OnModelChange(const ModelStatus& status);
   void OnStuck(const std::string& model, bool is_stuck);
   absl::Status ReadCredentials();
@@ -145,6 +150,7 @@ struct Server::Parts {
   void ShowCertificates();
   absl::Status Listen();
 
+  const TimePoint start = Clock::now();
   const Config config;
   const std::function<void()> on_failure;
   std::atomic<bool> has_failed{false};
@@ -155,6 +161,9 @@ struct Server::Parts {
   std::unique_ptr<TlsCertificates> tls;  // null: connections are not encrypted
   std::unique_ptr<Authorizer> authorizer = std::make_unique<Authorizer>();
   ModelRepository models;
+  absl::Notification loaded;  // all models of the start, or not
+  absl::Status load_status;   // of them, from then on
+  bool is_loading = false;    // after the server's end
   RepositoryControl control;
   StepWatch step_watch;
   std::unique_ptr<GrpcServer> grpc;
@@ -250,29 +259,42 @@ void Server::Parts::OnModelChange(const ModelStatus& status) {
   grpc->SetModelServing(status.name, is_served);
 }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, ModelLoader load_model,
-                                                      std::function<void()> on_failure) {
-  const TimePoint start = Clock::now();
+void Server::Parts::OnLoaded(const absl::Status& status) {
+  load_status = status;
+  if (status.ok() && state.SetServing()) {
+    grpc->SetServing(state.Check().ok());
+    const auto load_time =
+        std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
+    LogEvent(spdlog::level::info, "ready",
+             {{"grpc", WithPort(config.address, grpc->port())},
+              {"metrics", WithPort(config.metrics_address, http == nullptr ? 0 : http->port())},
+              {"models", models.Ready().size()},
+              {"start_ms", load_time.count()},
+              {"resident_mb", ResidentBytes() >> 20}});
+  }
+  loaded.Notify();
+  if (!status.ok() && !state.is_draining()) on_failure();
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Listen(const Config& config, ModelLoader load_model,
+                                                       std::function<void()> on_failure) {
   auto parts = std::make_unique<Parts>(config, std::move(load_model), std::move(on_failure));
   if (absl::Status status = parts->ReadCredentials(); !status.ok()) return status;
   if (absl::Status status = parts->Listen(); !status.ok()) return status;
-  if (absl::Status status = parts->control.LoadAtStart(); !status.ok()) return status;
-  parts->state.SetServing();
-  parts->grpc->SetServing(true);
   parts->trimming = std::make_unique<Poller>("eva-heap", std::chrono::milliseconds(5000),
                                              [parts = parts.get()] { parts->heap.Trim(); });
   parts->watching = std::make_unique<Poller>("eva-watch", std::chrono::milliseconds(1000),
                                              [watch = &parts->step_watch] { watch->Look(); });
+  parts->control.Start(
+      [parts = parts.get()](const absl::Status& status) { parts->OnLoaded(status); });
+  return std::unique_ptr<Server>(new Server(std::move(parts)));
+}
 
-  std::unique_ptr<Server> server(new Server(std::move(parts)));
-  const auto load_time =
-      std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
-  LogEvent(spdlog::level::info, "ready",
-           {{"grpc", WithPort(config.address, server->grpc_port())},
-            {"metrics", WithPort(config.metrics_address, server->metrics_port())},
-            {"models", server->parts_->models.Ready().size()},
-            {"start_ms", load_time.count()},
-            {"resident_mb", ResidentBytes() >> 20}});
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config, ModelLoader load_model,
+                                                      std::function<void()> on_failure) {
+  auto server = Listen(config, std::move(load_model), std::move(on_failure));
+  if (!server.ok()) return server.status();
+  if (absl::Status status = (*server)->WaitUntilLoaded(); !status.ok()) return status;
   return server;
 }
 
@@ -287,23 +309,39 @@ int Server::metrics_port() const { return parts_->http == nullptr ? 0 : parts_->
 
 bool Server::has_failed() const { return parts_->has_failed; }
 
+absl::Status Server::WaitUntilLoaded() {
+  parts_->loaded.WaitForNotification();
+  return parts_->load_status;
+}
+
+absl::Status Server::load_status() const {
+  return parts_->loaded.HasBeenNotified() ? parts_->load_status : absl::OkStatus();
+}
+
+bool Server::is_loading() const { return parts_->is_loading; }
+
 void Server::Shutdown() {
-  const auto pause = has_failed() ? std::chrono::milliseconds(0) : parts_->config.drain_pause;
+  // Nobody sends requests here before it was ready.
+  const bool needs_pause = parts_->loaded.HasBeenNotified() && !has_failed();
+  const auto pause = needs_pause ? parts_->config.drain_pause : std::chrono::milliseconds(0);
   const TimePoint deadline = Clock::now() + pause + parts_->config.drain_timeout;
   LogEvent(spdlog::level::info, "draining", {{"in_flight", parts_->log.in_flight()}});
   parts_->watching.reset();
   parts_->state.SetDraining();
+  parts_->control.BeginStop();
   parts_->grpc->SetNotServingForGood();
   // Those who send requests here hear of it a little later; what comes until then is served.
   std::this_thread::sleep_for(pause);
   parts_->models.DrainAll();
   parts_->models.WaitUntilIdle(deadline);
-  const bool is_idle = parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
-  parts_->control.Stop();
-  LogEvent(spdlog::level::info, "stopping", {{"in_flight", parts_->log.in_flight()}});
-  // Connections without a call close by themselves when they hear of the end.
+  parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
+  // Short loads come to their end, and connections without a call close by themselves when they
+  // hear of ours.
   constexpr std::chrono::milliseconds kFarewell{500};
-  parts_->grpc->Shutdown(is_idle ? Clock::now() + kFarewell : Clock::now());
+  parts_->is_loading = !parts_->control.Stop(Clock::now() + kFarewell);
+  const int64_t in_flight = parts_->log.in_flight();
+  LogEvent(spdlog::level::info, "stopping", {{"in_flight", in_flight}});
+  parts_->grpc->Shutdown(in_flight == 0 ? Clock::now() + kFarewell : Clock::now());
 }
 
 }  // namespace evaserve

@@ -16,20 +16,25 @@ class Server {
   using ModelLoader = std::function<absl::StatusOr<AnyModel>(
       const std::filesystem::path& directory, const LoadOptions& options, WorkerPool& pool)>;
 
-  // Listens first, so that a taken port shows at once and probes get an answer, then loads every
-  // model of `config`, then is ready. The log is the caller's business.
+  // Listens, so that a taken port shows at once and probes get an answer, and begins to load every
+  // model of `config`, on a thread of its own. The log is the caller's business.
   //
-  // If a model's device is lost later, health turns to NOT_SERVING for good and on_failure is
-  // called, on any thread: then the process should end, and another one begin.
+  // on_failure is called, on any thread, if a model that must load does not (see load_status()), or
+  // if a model's device is lost, from when on health is NOT_SERVING for good: then the process
+  // should end, and another one begin.
   //
   // Errors: InvalidArgument for certificates or tokens that cannot be used, naming the file;
-  // Unavailable for an address that cannot be listened on; LoadAnyModel()'s, naming the model,
-  // if one cannot be loaded.
+  // Unavailable for an address that cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<Server>> Listen(
+      const Config& config, ModelLoader load_model = LoadAnyModel,
+      std::function<void()> on_failure = [] {});
+
+  // Listen() and WaitUntilLoaded(), with the errors of both.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const Config& config, ModelLoader load_model = LoadAnyModel,
       std::function<void()> on_failure = [] {});
 
-  // Ends what is in flight with Unavailable.
+  // Ends what is in flight with Unavailable. Waits for a model that is being loaded.
   ~Server();
 
   Server(const Server&) = delete;
@@ -38,9 +43,21 @@ class Server {
   int grpc_port() const;
   int metrics_port() const;  // 0 if metrics are off
 
-  // Sets health to NOT_SERVING, refuses new requests with Unavailable, lets those in flight go on
-  // for config.drain_timeout, then cancels the rest. Returns when nothing is in flight.
+  // Returns when all models of the start are loaded, and the server is ready, or load_status() says
+  // why it is not.
+  absl::Status WaitUntilLoaded();
+
+  // OK before that is known. LoadAnyModel()'s error, naming the model, if one cannot be loaded;
+  // Unavailable if its end came first.
+  absl::Status load_status() const;
+
+  // Sets health to NOT_SERVING, begins to load no more models, refuses new requests with
+  // Unavailable, lets those in flight go on for config.drain_timeout, then cancels the rest.
+  // Returns when nothing is in flight; a model may still be loading.
   void Shutdown();
+
+  // After Shutdown(): nobody can break off the load of a model, and the destructor waits for it.
+  bool is_loading() const;
 
   // A model's device was lost.
   bool has_failed() const;

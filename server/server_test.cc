@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "server/testing/fake_model_server.h"
 
 namespace evaserve {
@@ -72,6 +73,60 @@ TEST(ServerTest, TakesRequestsInThePauseBeforeItDrains) {
   EXPECT_THAT(GetOnceItIs("503", server, "/readyz"), HasSubstr("shutting down"));
   EXPECT_TRUE(GenerateOne(server).ok());
   shutdown.join();
+}
+
+TEST(ServerTest, IsAliveAndNotReadyWhileItLoads) {
+  absl::Notification may_load;
+  FakeModelServer server(
+      {.before_load = [&](const std::string&) { may_load.WaitForNotification(); }});
+
+  EXPECT_EQ(server.Get("/healthz"), "200\nok\n");
+  EXPECT_EQ(server.Get("/readyz"), "503\nthe server is loading its models\n");
+
+  may_load.Notify();
+  EXPECT_TRUE(server.server().WaitUntilLoaded().ok());
+  EXPECT_EQ(server.Get("/readyz"), "200\nok\n");
+}
+
+TEST(ServerTest, ItsEndDoesNotWaitForALoadAndNothingMoreIsLoaded) {
+  absl::Notification may_load;
+  std::atomic<int> num_loads = 0;
+  {
+    FakeModelServer server({.serves_tensors = true, .before_load = [&](const std::string&) {
+                              ++num_loads;
+                              may_load.WaitForNotification();
+                            }});
+    while (num_loads == 0) std::this_thread::yield();
+
+    server.server().Shutdown();
+
+    EXPECT_TRUE(server.server().is_loading());
+    EXPECT_TRUE(absl::IsUnavailable(server.server().WaitUntilLoaded()));
+    may_load.Notify();
+    EXPECT_TRUE(server.WaitForMetric("evaserve_model_ready{model=\"fake\"}", 1));
+    EXPECT_THAT(server.Get("/readyz"), StartsWith("503\nthe server is shutting down"));
+  }
+  EXPECT_EQ(num_loads, 1);
+}
+
+TEST(ServerTest, ADeviceThatIsLostWhileItLoadsKeepsItFromServing) {
+  absl::Notification may_load;
+  FakeModelServer server({.serves_tensors = true, .before_load = [&](const std::string& model) {
+                            if (model == "tensors") may_load.WaitForNotification();
+                          }});
+  server.control().FailIf(
+      [](std::span<const TokenId>) { return absl::UnavailableError("the device is lost: boom"); });
+  EXPECT_TRUE(server.WaitForMetric("evaserve_model_ready{model=\"fake\"}", 1));
+  grpc::ClientContext context;
+  v1::GenerateRequest request = GreedyRequest("ab", 1);
+  request.set_model("fake");
+  EXPECT_FALSE(ReadAll(*server.evaserve().Generate(&context, request)).status.ok());
+
+  may_load.Notify();
+  EXPECT_TRUE(server.server().WaitUntilLoaded().ok());
+
+  EXPECT_TRUE(server.server().has_failed());
+  EXPECT_THAT(server.Get("/readyz"), StartsWith("503"));
 }
 
 TEST(ServerTest, AModelThatDoesNotLoadIsNamed) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "server/engine/durations.h"
 
 namespace evaserve {
 namespace {
@@ -32,17 +33,44 @@ bool IsLasting(const absl::Status& status) {
 RepositoryControl::RepositoryControl(Options options, ModelRepository& models)
     : options_(std::move(options)), models_(models) {}
 
-RepositoryControl::~RepositoryControl() { Stop(); }
+RepositoryControl::~RepositoryControl() { Stop(TimePoint::max()); }
 
-void RepositoryControl::Stop() {
-  std::deque<std::pair<Job, Done>> left;
+void RepositoryControl::Start(const Done& done) {
+  Enqueue([this] { return LoadAtStart(); }, done);
+  {
+    absl::MutexLock lock(&mutex_);
+    has_ended_ = false;
+  }
+  thread_ = std::thread([this] { Run(); });
+}
+
+void RepositoryControl::BeginStop() {
+  std::deque<Job> left;
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
     left.swap(jobs_);
   }
-  for (const auto& [job, done] : left) done(kStopped);
-  if (thread_.joinable()) thread_.join();
+  for (const Job& job : left) job.done(kStopped);
+}
+
+bool RepositoryControl::Stop(TimePoint deadline) {
+  BeginStop();
+  bool has_ended = false;
+  Done interrupted;
+  {
+    absl::MutexLock lock(&mutex_);
+    has_ended = mutex_.AwaitWithTimeout(absl::Condition(&has_ended_), Until(deadline));
+    if (!has_ended) interrupted = std::exchange(running_, nullptr);
+  }
+  if (interrupted) interrupted(kStopped);
+  if (has_ended && thread_.joinable()) thread_.join();
+  return has_ended;
+}
+
+bool RepositoryControl::IsStopping() const {
+  absl::MutexLock lock(&mutex_);
+  return stopping_;
 }
 
 absl::Status RepositoryControl::LoadAtStart() {
@@ -63,9 +91,7 @@ absl::Status RepositoryControl::LoadAtStart() {
       if (!status.ok() && !wants_all) return status;
     }
   }
-  thread_ = std::thread([this] { Run(); });
-  pthread_setname_np(thread_.native_handle(), "eva-loader");
-  return absl::OkStatus();
+  return IsStopping() ? kStopped : absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<ModelSource>> RepositoryControl::Versions(
@@ -110,6 +136,7 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
   std::set<int64_t> chosen;
   bool all_are_ready = true;
   for (const ModelSource& source : *sources) {
+    if (IsStopping()) return kStopped;
     chosen.insert(source.version);
     if (!IsDone(source, which)) {
       const absl::Status status = models_.Load(source);
@@ -152,19 +179,16 @@ absl::Status RepositoryControl::CheckAsked(const std::string& name) const {
 void RepositoryControl::Load(const std::string& name, const nlohmann::json& changes,
                              const Done& done) {
   if (absl::Status status = CheckAsked(name); !status.ok()) return done(status);
-  Enqueue(
-      [this, name, changes, done] {
-        done(Apply(name, changes, changes.empty() ? Which::kChangedOrFailed : Which::kAll));
-      },
-      done);
+  const Which which = changes.empty() ? Which::kChangedOrFailed : Which::kAll;
+  Enqueue([this, name, changes, which] { return Apply(name, changes, which); }, done);
 }
 
 void RepositoryControl::Unload(const std::string& name, const Done& done) {
   if (absl::Status status = CheckAsked(name); !status.ok()) return done(status);
-  Enqueue([this, name, done] { done(UnloadAll(name)); }, done);
+  Enqueue([this, name] { return UnloadAll(name); }, done);
 }
 
-void RepositoryControl::Enqueue(Job job, const Done& done) {
+void RepositoryControl::Enqueue(Work work, const Done& done) {
   absl::Status refused;
   {
     absl::MutexLock lock(&mutex_);
@@ -174,7 +198,7 @@ void RepositoryControl::Enqueue(Job job, const Done& done) {
     } else if (jobs_.size() >= kMostJobs) {
       refused = absl::ResourceExhaustedError("too many models are to be loaded or unloaded");
     } else {
-      jobs_.emplace_back(std::move(job), done);
+      jobs_.push_back({std::move(work), done});
     }
   }
   if (!refused.ok()) done(refused);
@@ -217,32 +241,48 @@ void RepositoryControl::Poll() {
   }
 }
 
+void RepositoryControl::RunNextJob() {
+  Work work;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (jobs_.empty()) return;
+    work = std::move(jobs_.front().work);
+    running_ = std::move(jobs_.front().done);
+    jobs_.pop_front();
+  }
+  const absl::Status status = work();
+  Done done;  // unless it was told already
+  {
+    absl::MutexLock lock(&mutex_);
+    done = std::exchange(running_, nullptr);
+  }
+  if (done) done(status);
+}
+
 void RepositoryControl::Run() {
+  pthread_setname_np(pthread_self(), "eva-loader");
   constexpr absl::Duration kSweepInterval = absl::Milliseconds(50);
   const bool polls = options_.mode == ControlMode::kPoll;
+  RunNextJob();  // what is to be there from the start
   TimePoint next_poll = Clock::now() + options_.poll_interval;
   bool must_sweep = false;
-  while (true) {
-    Job job;
+  while (!IsStopping()) {
     {
       absl::MutexLock lock(&mutex_);
       absl::Duration wait = absl::InfiniteDuration();
       if (polls) wait = std::max(absl::ZeroDuration(), absl::FromChrono(next_poll - Clock::now()));
       if (must_sweep) wait = std::min(wait, kSweepInterval);
       mutex_.AwaitWithTimeout(absl::Condition(this, &RepositoryControl::HasWork), wait);
-      if (stopping_) return;
-      if (!jobs_.empty()) {
-        job = std::move(jobs_.front().first);
-        jobs_.pop_front();
-      }
     }
-    if (job) job();
+    RunNextJob();
     if (polls && Clock::now() >= next_poll) {
       Poll();
       next_poll = Clock::now() + options_.poll_interval;
     }
     must_sweep = models_.Sweep();
   }
+  absl::MutexLock lock(&mutex_);
+  has_ended_ = true;
 }
 
 }  // namespace evaserve

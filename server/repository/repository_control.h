@@ -45,20 +45,25 @@ class RepositoryControl {
         on_ignored = [](const std::string&, const std::vector<std::string>&) {};
   };
 
+  using Done = std::function<void(absl::Status)>;
+
   // `models` must outlive it.
   RepositoryControl(Options options, ModelRepository& models);
-  ~RepositoryControl();  // as Stop()
+  ~RepositoryControl();  // as Stop(TimePoint::max())
 
-  // Loads what is to be there from the start, on the calling thread. Models of the directory that
-  // fail keep their reason; errors are those of a fixed model or of one that is asked for by name,
-  // and NotFound without the directory.
-  absl::Status LoadAtStart();
+  // Begins to load what is to be there from the start; to be called once. `done` is called when all
+  // of it was tried: models of the directory that fail keep their reason; errors are those of a
+  // fixed model or of one that is asked for by name, NotFound without the directory, and
+  // Unavailable if its end came first.
+  void Start(const Done& done);
 
-  // Waits for the model that is being loaded. What was asked for and has not begun, and whatever is
-  // asked for later, ends with Unavailable.
-  void Stop();
+  // From now on nothing more is begun: what was asked for and has not begun, and whatever is asked
+  // for later, ends with Unavailable. A model that is being loaded is loaded to its end.
+  void BeginStop();
 
-  using Done = std::function<void(absl::Status)>;
+  // BeginStop(), and waits until `deadline` for the model that is being loaded. False if that takes
+  // longer; then who asked for it has been told Unavailable. One thread at a time.
+  bool Stop(TimePoint deadline);
 
   // Loads a model, or loads it anew if its files or `changes` of its settings say so. When all that
   // its policy chooses is ready, and not before, the other versions are unloaded. `done` is called
@@ -73,7 +78,11 @@ class RepositoryControl {
   std::vector<ModelStatus> Index() const;
 
  private:
-  using Job = std::function<void()>;
+  using Work = std::function<absl::Status()>;
+  struct Job {
+    Work work;
+    Done done;
+  };
   // What a load of a version came to that will not change unless its files do.
   struct Tried {
     uint64_t stamp = 0;  // of the files
@@ -83,15 +92,18 @@ class RepositoryControl {
   enum class Which { kChanged, kChangedOrFailed, kAll };
 
   void Run();
-  void Enqueue(Job job, const Done& done);
+  void RunNextJob();
+  void Enqueue(Work work, const Done& done);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !jobs_.empty(); }
+  bool IsStopping() const;
   absl::Status CheckAsked(const std::string& name) const;
   absl::StatusOr<std::vector<ModelSource>> Versions(const std::string& name,
                                                     const nlohmann::json& changes) const;
   void TellOfIgnored(const std::string& name);
   std::vector<std::string> NamesToFollow() const;
+  // On the control's thread, as what follows.
+  absl::Status LoadAtStart();
   bool IsDone(const ModelSource& source, Which which) const;
-  // On the control's thread, or before it has work.
   absl::Status Apply(const std::string& name, const nlohmann::json& changes, Which which);
   void UnloadOthers(const std::string& name, const std::set<int64_t>& chosen);
   absl::Status UnloadAll(const std::string& name);
@@ -102,9 +114,11 @@ class RepositoryControl {
   std::map<std::string, std::map<int64_t, Tried>> tried_;    // by name and version
   std::map<std::string, std::vector<std::string>> ignored_;  // as told, by name
 
-  absl::Mutex mutex_;
-  std::deque<std::pair<Job, Done>> jobs_ ABSL_GUARDED_BY(mutex_);
+  mutable absl::Mutex mutex_;
+  std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);
+  Done running_ ABSL_GUARDED_BY(mutex_);  // who waits for the job that is going on
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool has_ended_ ABSL_GUARDED_BY(mutex_) = true;  // the thread
   std::thread thread_;
 };
 

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,7 @@ class RepositoryControlTest : public testing::Test {
 
   absl::StatusOr<std::unique_ptr<Model>> LoadFake(const std::filesystem::path& directory) {
     ++num_loads_;
+    before_load_();
     if (!std::filesystem::exists(directory / "config.json")) {
       return absl::NotFoundError("config.json is missing");
     }
@@ -63,7 +65,7 @@ class RepositoryControlTest : public testing::Test {
   absl::Status Start(RepositoryControl::Options options) {
     if (!options.directory) options.directory.emplace(dir_.path(), ServingSettings());
     control_ = std::make_unique<RepositoryControl>(std::move(options), models_);
-    return control_->LoadAtStart();
+    return Wait([&](auto done) { control_->Start(done); });
   }
 
   // What a client gets to hear.
@@ -103,9 +105,10 @@ class RepositoryControlTest : public testing::Test {
     return StateOf(name) == state;
   }
 
-  const TempDir dir_;                         // the repository
-  const TempDir own_;                         // of a model outside of it
-  std::atomic<int> num_loads_ = 0;            // begun
+  const TempDir dir_;               // the repository
+  const TempDir own_;               // of a model outside of it
+  std::atomic<int> num_loads_ = 0;  // begun
+  std::function<void()> before_load_ = [] {};
   std::deque<absl::Status> failures_;         // of the next loads; of the loading thread
   std::shared_ptr<FakeModelControl> newest_;  // of the model that was loaded last
   ModelRepository models_;
@@ -194,8 +197,44 @@ TEST_F(RepositoryControlTest, AVersionThatFailsKeepsTheOneBefore) {
 TEST_F(RepositoryControlTest, LoadsNothingAfterItsEnd) {
   Write("m/config.json");
   ASSERT_TRUE(Start({.mode = ControlMode::kExplicit}).ok());
-  control_->Stop();
+  EXPECT_TRUE(control_->Stop(TimePoint::max()));
   EXPECT_TRUE(absl::IsUnavailable(Load("m")));
+}
+
+TEST_F(RepositoryControlTest, AfterABegunEndNoOtherModelIsLoaded) {
+  Write("a/config.json");
+  Write("b/config.json");
+  before_load_ = [this] { control_->BeginStop(); };
+
+  EXPECT_TRUE(absl::IsUnavailable(Start({.mode = ControlMode::kPoll, .poll_interval = kOften})));
+
+  EXPECT_TRUE(control_->Stop(TimePoint::max()));
+  EXPECT_EQ(num_loads_, 1);
+}
+
+// A load may take minutes, and nobody can break it off.
+TEST_F(RepositoryControlTest, ItsEndNeedNotWaitForALoad) {
+  Write("m/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit}).ok());
+  absl::Notification loading, may_load, told;
+  before_load_ = [&] {
+    loading.Notify();
+    may_load.WaitForNotification();
+  };
+  absl::Status answer;
+  control_->Load("m", nlohmann::json::object(), [&](absl::Status status) {
+    answer = std::move(status);
+    told.Notify();
+  });
+  loading.WaitForNotification();
+
+  EXPECT_FALSE(control_->Stop(Clock::now()));
+
+  told.WaitForNotification();
+  EXPECT_TRUE(absl::IsUnavailable(answer));
+  may_load.Notify();
+  EXPECT_TRUE(control_->Stop(TimePoint::max()));
+  EXPECT_EQ(StateOf("m"), "READY 1");
 }
 
 TEST_F(RepositoryControlTest, FollowsTheDirectory) {

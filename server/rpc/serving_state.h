@@ -9,11 +9,15 @@ namespace evaserve {
 // Whether the server as a whole takes requests. Thread-safe.
 class ServingState {
  public:
-  // Every model is loaded.
-  void SetServing() { phase_ = Phase::kServing; }
+  // Every model is loaded. False, and without effect, if it drains by now.
+  bool SetServing() {
+    Phase loading = Phase::kLoading;
+    return phase_.compare_exchange_strong(loading, Phase::kServing);
+  }
 
   // For good: requests in flight end, new ones are refused.
   void SetDraining() { phase_ = Phase::kDraining; }
+  bool is_draining() const { return phase_ == Phase::kDraining; }
 
   // Whether the step of some model does not end.
   void SetStuck(bool stuck) { is_stuck_ = stuck; }

@@ -16,33 +16,45 @@
 
 namespace evaserve {
 
-FakeModelServer::FakeModelServer(Options options) {
+FakeModelServer::FakeModelServer(Options options) : before_load_(options.before_load) {
   spdlog::set_level(spdlog::level::warn);
   auto model = std::make_unique<FakeModel>(std::move(options.model));
   control_ = model->control();
+  models_["fake"] = std::move(model);
   auto tensors = std::make_unique<FakeTensorModel>();
   tensor_control_ = tensors->control();
+  models_["tensors"] = std::move(tensors);
   auto images = std::make_unique<FakeImageModel>();
   image_control_ = images->control();
-  options.config.models = {{"fake", "/nowhere"}};
+  models_["images"] = std::move(images);
+  options.config.models = {{"fake", "/nowhere/fake"}};
   if (options.serves_tensors) options.config.models.push_back({"tensors", "/nowhere/tensors"});
   if (options.serves_images) options.config.models.push_back({"images", "/nowhere/images"});
   options.config.warmup_tokens = 0;  // tests count the steps
   options.config.address = "127.0.0.1:0";
   options.config.metrics_address = "127.0.0.1:0";
-  auto server = Server::Start(
+  auto server = Server::Listen(
       options.config,
-      [&](const std::filesystem::path& directory, auto&&...) -> absl::StatusOr<AnyModel> {
-        if (directory.filename() == "tensors") return std::move(tensors);
-        if (directory.filename() == "images") return std::move(images);
-        return std::move(model);
+      [this](const std::filesystem::path& directory, auto&&...) {
+        return Load(directory.filename().string());
       },
       options.on_failure);
   EXPECT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);
+  if (before_load_ == nullptr) {
+    const absl::Status status = server_->WaitUntilLoaded();
+    EXPECT_TRUE(status.ok()) << status;
+  }
   const auto channel = Connect();
   evaserve_ = v1::Inference::NewStub(channel);
   open_inference_ = inference::GRPCInferenceService::NewStub(channel);
+}
+
+absl::StatusOr<AnyModel> FakeModelServer::Load(const std::string& name) {
+  if (before_load_ != nullptr) before_load_(name);
+  auto model = models_.extract(name);
+  if (model.empty()) return absl::InvalidArgumentError("there is one, and it was loaded");
+  return std::move(model.mapped());
 }
 
 std::shared_ptr<grpc::Channel> FakeModelServer::Connect() const {

@@ -3,6 +3,7 @@
 #include <grpcpp/channel.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,9 @@ class FakeModelServer {
     std::function<void()> on_failure = [] {};
     bool serves_tensors = false;  // also a FakeTensorModel named "tensors"
     bool serves_images = false;   // also a FakeImageModel named "images"
+    // Called before each load, on the thread that loads. If there is one, the server is listening
+    // and no more when the constructor returns.
+    std::function<void(const std::string& model)> before_load = nullptr;
   };
 
   FakeModelServer() : FakeModelServer(Options()) {}
@@ -52,6 +56,10 @@ class FakeModelServer {
   bool WaitForMetric(const std::string& metric, double value) const;
 
  private:
+  absl::StatusOr<AnyModel> Load(const std::string& name);
+
+  std::function<void(const std::string& model)> before_load_;
+  std::map<std::string, AnyModel> models_;  // that are not loaded yet
   std::shared_ptr<FakeModelControl> control_;
   std::shared_ptr<FakeTensorControl> tensor_control_, image_control_;
   std::unique_ptr<Server> server_;

@@ -88,6 +88,24 @@ TEST_F(ServerProgramTest, EndsStreamsThatOutlastTheDrainTimeout) {
   EXPECT_EQ(program.Wait(), 0) << program.Error();
 }
 
+// A warm-up of a minute or so, which is part of a load.
+TEST_F(ServerProgramTest, EndsAtOnceWhileItLoads) {
+  TempDir directory;
+  WriteRandomModel(directory.path(), SizeSConfig());
+  Program program(EVASERVE_PROGRAM,
+                  {"--model", "slow=" + directory.path().string(), "--address", "127.0.0.1:0",
+                   "--metrics-address", "127.0.0.1:0", "--threads", "1", "--warmup-tokens", "60000",
+                   "--log-level", "debug", "--drain-pause-s", "600"});
+  ASSERT_TRUE(program.WaitForError("loading model=slow")) << program.Error();
+
+  program.Signal(SIGTERM);
+
+  EXPECT_EQ(program.Wait(), 0) << program.Error();
+  EXPECT_THAT(program.Error(), HasSubstr("stopping"));
+  EXPECT_THAT(program.Error(), testing::Not(HasSubstr("loaded model=slow")));
+  EXPECT_THAT(program.Error(), testing::Not(HasSubstr("info ready")));
+}
+
 TEST_F(ServerProgramTest, ATakenPortEndsItWithOne) {
   Program first(EVASERVE_PROGRAM, Args());
   ASSERT_TRUE(first.WaitForError("metrics=")) << first.Error();
