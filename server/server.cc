@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "server/heap.h"
 #include "server/log.h"
@@ -161,6 +162,7 @@ struct Server::Parts {
   std::unique_ptr<TlsCertificates> tls;  // null: connections are not encrypted
   std::unique_ptr<Authorizer> authorizer = std::make_unique<Authorizer>();
   ModelRepository models;
+  absl::Mutex showing;        // what is told of models is told of how they are now
   absl::Notification loaded;  // all models of the start, or not
   absl::Status load_status;   // of them, from then on
   bool is_loading = false;    // after the server's end
@@ -247,6 +249,7 @@ void Server::Parts::OnStuck(const std::string& model, bool is_stuck) {
   LogEvent(is_stuck ? spdlog::level::critical : spdlog::level::warn,
            is_stuck ? "a step does not end" : "the step has ended", {{"model", model}});
   state.SetStuck(step_watch.sees_stuck());
+  absl::MutexLock lock(&showing);
   grpc->SetModelServing(model, !is_stuck && models.Find(model).ok());
   grpc->SetServing(state.Check().ok());
 }
@@ -254,6 +257,7 @@ void Server::Parts::OnStuck(const std::string& model, bool is_stuck) {
 void Server::Parts::OnModelChange(const ModelStatus& status) {
   const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
   LogModel(status, ready);
+  absl::MutexLock lock(&showing);
   const bool is_served = models.Find(status.name).ok();  // perhaps in another version
   metrics.SetModelReady(status.name, is_served);
   grpc->SetModelServing(status.name, is_served);
@@ -262,7 +266,10 @@ void Server::Parts::OnModelChange(const ModelStatus& status) {
 void Server::Parts::OnLoaded(const absl::Status& status) {
   load_status = status;
   if (status.ok() && state.SetServing()) {
-    grpc->SetServing(state.Check().ok());
+    {
+      absl::MutexLock lock(&showing);
+      grpc->SetServing(state.Check().ok());
+    }
     const auto load_time =
         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
     LogEvent(spdlog::level::info, "ready",

@@ -187,6 +187,7 @@ void ModelRepository::Fail(const std::string& name, const absl::Status& status) 
 }
 
 bool ModelRepository::Sweep() {
+  absl::MutexLock one_at_a_time(&sweeping_);
   std::vector<Retired> done;
   bool others = false;
   {

@@ -58,7 +58,8 @@ class ModelRepository {
     // Makes the listener of a model's engine, which lives as long as the engine.
     std::function<std::unique_ptr<EngineObserver>(const std::string& model, int64_t version)>
         make_observer;
-    // Told of every change, on the thread that made it.
+    // Told of every change, on the thread that made it: when it hears of one, another may have
+    // come.
     std::function<void(const ModelStatus&)> on_change = [](const ModelStatus&) {};
     // Told, on the engine's thread, that a model's device is lost.
     std::function<void(const std::string& model, const absl::Status&)> on_lost =
@@ -128,6 +129,7 @@ class ModelRepository {
   std::string Names() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
+  absl::Mutex sweeping_;  // held by Sweep(), so that what one frees is free when another returns
   mutable absl::Mutex mutex_;
   std::map<std::string, Versions, std::less<>> models_ ABSL_GUARDED_BY(mutex_);
   std::vector<Retired> retired_ ABSL_GUARDED_BY(mutex_);

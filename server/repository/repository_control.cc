@@ -42,6 +42,8 @@ void RepositoryControl::Start(const Done& done) {
     has_ended_ = false;
   }
   thread_ = std::thread([this] { Run(); });
+  constexpr std::chrono::milliseconds kSweepInterval{50};
+  sweeping_ = std::make_unique<Poller>("eva-sweep", kSweepInterval, [this] { models_.Sweep(); });
 }
 
 void RepositoryControl::BeginStop() {
@@ -56,6 +58,7 @@ void RepositoryControl::BeginStop() {
 
 bool RepositoryControl::Stop(TimePoint deadline) {
   BeginStop();
+  sweeping_.reset();
   bool has_ended = false;
   Done interrupted;
   {
@@ -261,17 +264,14 @@ void RepositoryControl::RunNextJob() {
 
 void RepositoryControl::Run() {
   pthread_setname_np(pthread_self(), "eva-loader");
-  constexpr absl::Duration kSweepInterval = absl::Milliseconds(50);
   const bool polls = options_.mode == ControlMode::kPoll;
   RunNextJob();  // what is to be there from the start
   TimePoint next_poll = Clock::now() + options_.poll_interval;
-  bool must_sweep = false;
   while (!IsStopping()) {
     {
       absl::MutexLock lock(&mutex_);
       absl::Duration wait = absl::InfiniteDuration();
       if (polls) wait = std::max(absl::ZeroDuration(), absl::FromChrono(next_poll - Clock::now()));
-      if (must_sweep) wait = std::min(wait, kSweepInterval);
       mutex_.AwaitWithTimeout(absl::Condition(this, &RepositoryControl::HasWork), wait);
     }
     RunNextJob();
@@ -279,7 +279,7 @@ void RepositoryControl::Run() {
       Poll();
       next_poll = Clock::now() + options_.poll_interval;
     }
-    must_sweep = models_.Sweep();
+    models_.Sweep();  // what was unloaded and is idle can be loaded by the next job
   }
   absl::MutexLock lock(&mutex_);
   has_ended_ = true;

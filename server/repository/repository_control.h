@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "nlohmann/json.hpp"
+#include "server/poller.h"
 #include "server/repository/model_repository.h"
 #include "server/repository/model_source.h"
 
@@ -27,7 +29,8 @@ enum class ControlMode {
 };
 
 // Decides which models are loaded. Loading goes on on a thread of its own, one model after another,
-// so that it holds up neither requests nor callers. Thread-safe.
+// so that it holds up neither requests nor callers; on another one, models that were unloaded or
+// replaced are freed. Thread-safe.
 class RepositoryControl {
  public:
   struct Options {
@@ -120,6 +123,7 @@ class RepositoryControl {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool has_ended_ ABSL_GUARDED_BY(mutex_) = true;  // the thread
   std::thread thread_;
+  std::unique_ptr<Poller> sweeping_;
 };
 
 }  // namespace evaserve

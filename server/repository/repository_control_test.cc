@@ -237,6 +237,32 @@ TEST_F(RepositoryControlTest, ItsEndNeedNotWaitForALoad) {
   EXPECT_EQ(StateOf("m"), "READY 1");
 }
 
+TEST_F(RepositoryControlTest, AnUnloadedModelIsFreedWhileAnotherOneLoads) {
+  Write("old/config.json");
+  Write("slow/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"old"}}).ok());
+  const std::shared_ptr<FakeModelControl> old = newest_;
+  old->Hold();
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(models_.Find("old")->engine->Submit(GenerateRequest("a", 1, sink)).ok());
+  absl::Notification loading, may_load;
+  before_load_ = [&] {
+    loading.Notify();
+    may_load.WaitForNotification();
+  };
+
+  EXPECT_TRUE(Unload("old").ok());
+  control_->Load("slow", nlohmann::json::object(), [](const absl::Status&) {});
+  loading.WaitForNotification();
+  EXPECT_EQ(StateOf("old"), "UNLOADING 1") << "it has a request";
+  old->Release();
+
+  EXPECT_TRUE(Becomes("old", "UNAVAILABLE 1 unloaded"));
+  EXPECT_EQ(StateOf("slow"), "LOADING 1");
+  may_load.Notify();
+  EXPECT_TRUE(Becomes("slow", "READY 1"));
+}
+
 TEST_F(RepositoryControlTest, FollowsTheDirectory) {
   Write("m/config.json");
   ASSERT_TRUE(Start({.mode = ControlMode::kPoll, .poll_interval = kOften}).ok());
