@@ -146,6 +146,9 @@ struct Server::Parts {
   void OnLoaded(const absl::Status& status);
   void OnModelChange(const ModelStatus& status);
   void OnStuck(const std::string& model, bool is_stuck);
+  // How a model is, and the whole server, to all who ask.
+  void Show(const std::string& model);
+  void ShowAll();
   absl::Status ReadCredentials();
   void ReloadCredentials();
   void ShowCertificates();
@@ -162,7 +165,7 @@ struct Server::Parts {
   std::unique_ptr<TlsCertificates> tls;  // null: connections are not encrypted
   std::unique_ptr<Authorizer> authorizer = std::make_unique<Authorizer>();
   ModelRepository models;
-  absl::Mutex showing;        // what is told of models is told of how they are now
+  absl::Mutex showing;        // what is shown last is how it is
   absl::Notification loaded;  // all models of the start, or not
   absl::Status load_status;   // of them, from then on
   bool is_loading = false;    // after the server's end
@@ -248,28 +251,32 @@ absl::Status Server::Parts::Listen() {
 void Server::Parts::OnStuck(const std::string& model, bool is_stuck) {
   LogEvent(is_stuck ? spdlog::level::critical : spdlog::level::warn,
            is_stuck ? "a step does not end" : "the step has ended", {{"model", model}});
-  state.SetStuck(step_watch.sees_stuck());
-  absl::MutexLock lock(&showing);
-  grpc->SetModelServing(model, !is_stuck && models.Find(model).ok());
-  grpc->SetServing(state.Check().ok());
+  Show(model);
+  ShowAll();
 }
 
 void Server::Parts::OnModelChange(const ModelStatus& status) {
-  const absl::StatusOr<ReadyModel> ready = models.Find(status.name, status.version);
-  LogModel(status, ready);
+  LogModel(status, models.Find(status.name, status.version));
+  Show(status.name);
+}
+
+void Server::Parts::Show(const std::string& model) {
   absl::MutexLock lock(&showing);
-  const bool is_served = models.Find(status.name).ok();  // perhaps in another version
-  metrics.SetModelReady(status.name, is_served);
-  grpc->SetModelServing(status.name, is_served);
+  const bool is_served = models.Find(model).ok();  // in some version
+  metrics.SetModelReady(model, is_served);
+  grpc->SetModelServing(model, is_served && !step_watch.sees_stuck(model));
+}
+
+void Server::Parts::ShowAll() {
+  absl::MutexLock lock(&showing);
+  state.SetStuck(step_watch.sees_stuck());
+  grpc->SetServing(state.Check().ok());
 }
 
 void Server::Parts::OnLoaded(const absl::Status& status) {
   load_status = status;
   if (status.ok() && state.SetServing()) {
-    {
-      absl::MutexLock lock(&showing);
-      grpc->SetServing(state.Check().ok());
-    }
+    ShowAll();
     const auto load_time =
         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
     LogEvent(spdlog::level::info, "ready",

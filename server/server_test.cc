@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "server/testing/fake_model_server.h"
 
 namespace evaserve {
@@ -63,6 +64,43 @@ TEST(ServerTest, AStepThatDoesNotEndMakesItUnhealthyForThatTime) {
   client.join();
   EXPECT_EQ(GetOnceItIs("200", server, "/readyz"), "200\nok\n");
   EXPECT_EQ(server.Get("/healthz"), "200\nok\n");
+}
+
+bool IsServing(const FakeModelServer& server, const std::string& service) {
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  grpc::health::v1::HealthCheckResponse response;
+  grpc::ClientContext context;
+  const auto health = grpc::health::v1::Health::NewStub(server.Connect());
+  EXPECT_TRUE(health->Check(&context, request, &response).ok());
+  return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+}
+
+// Asks for a model anew, with other settings.
+grpc::Status LoadAnew(FakeModelServer& server, const std::string& model) {
+  inference::RepositoryModelLoadRequest request;
+  request.set_model_name(model);
+  (*request.mutable_parameters())["config"].set_string_param(R"({"max_running": 3})");
+  inference::RepositoryModelLoadResponse response;
+  grpc::ClientContext context;
+  return server.open_inference().RepositoryModelLoad(&context, request, &response);
+}
+
+TEST(ServerTest, AModelWhoseStepDoesNotEndStaysUnhealthyWhateverElseHappensToIt) {
+  FakeModelServer server(
+      {.config = {.model_control_mode = ControlMode::kExplicit, .step_timeout = milliseconds(20)}});
+  server.control().Hold();
+  std::thread client([&] { EXPECT_TRUE(GenerateOne(server).ok()); });
+  EXPECT_THAT(GetOnceItIs("503", server, "/readyz"), StartsWith("503"));
+  EXPECT_FALSE(IsServing(server, "fake"));
+
+  EXPECT_FALSE(LoadAnew(server, "fake").ok()) << "it can be loaded once only";
+
+  EXPECT_FALSE(IsServing(server, "fake"));
+  server.control().Release();
+  client.join();
+  EXPECT_EQ(GetOnceItIs("200", server, "/readyz"), "200\nok\n");
+  EXPECT_TRUE(IsServing(server, "fake"));
 }
 
 // Load balancers hear of the end before requests are refused.

@@ -5,12 +5,15 @@
 #include <set>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "server/metrics/metrics.h"
 #include "server/repository/model_repository.h"
 
 namespace evaserve {
 
-// Notices models whose step does not end. Not thread-safe: one thread looks.
+// Notices models whose step does not end, also of those that were unloaded or replaced: their
+// threads and memory are not coming back. Thread-safe, but one thread looks.
 class StepWatch {
  public:
   struct Options {
@@ -26,13 +29,17 @@ class StepWatch {
   // Looks at all models, and shows what it sees in the metrics.
   void Look();
 
-  bool sees_stuck() const { return !stuck_.empty(); }
+  // At the last look.
+  bool sees_stuck() const;
+  bool sees_stuck(const std::string& model) const;
 
  private:
   const Options options_;
   const ModelRepository& models_;
   Metrics& metrics_;
-  std::set<std::string> stuck_;
+  std::set<std::string> shown_;  // models with a step age in the metrics
+  mutable absl::Mutex mutex_;
+  std::set<std::string> stuck_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace evaserve

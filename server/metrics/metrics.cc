@@ -222,7 +222,13 @@ void Metrics::SetModelReady(const std::string& model, bool ready) {
 }
 
 void Metrics::SetStepAge(const std::string& model, std::chrono::milliseconds age) {
-  families_->step_age.Add({{"model", model}}).Set(std::chrono::duration<double>(age).count());
+  absl::MutexLock lock(&removing_);
+  families_->step_age.Add({{"model", model}}).Set(Seconds(age));
+}
+
+void Metrics::RemoveStepAge(const std::string& model) {
+  absl::MutexLock lock(&removing_);
+  families_->step_age.Remove(&families_->step_age.Add({{"model", model}}));
 }
 
 void Metrics::SetCertificateEnd(const std::string& file, absl::Time not_after) {

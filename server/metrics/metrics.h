@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/engine/observer.h"
 
@@ -82,6 +83,8 @@ class Metrics {
   void SetModelReady(const std::string& model, bool ready);
   // Looked at now and then.
   void SetStepAge(const std::string& model, std::chrono::milliseconds age);
+  // It is shown no more until it is set again.
+  void RemoveStepAge(const std::string& model);
   // `file` is "cert" or "client_ca".
   void SetCertificateEnd(const std::string& file, absl::Time not_after);
   void OnRequestStart();
@@ -94,6 +97,7 @@ class Metrics {
   struct Families;
   class ModelMetrics;
 
+  absl::Mutex removing_;  // what may be removed is set under it
   std::unique_ptr<prometheus::Registry> registry_;
   std::unique_ptr<Families> families_;
 };

@@ -266,6 +266,10 @@ std::vector<ModelStatus> ModelRepository::List() const {
 
 std::vector<ReadyModel> ModelRepository::Ready() const {
   absl::MutexLock lock(&mutex_);
+  return ReadyLocked();
+}
+
+std::vector<ReadyModel> ModelRepository::ReadyLocked() const {
   std::vector<ReadyModel> ready;
   for (const auto& [name, versions] : models_) {
     for (const auto& [version, entry] : versions) {
@@ -276,26 +280,27 @@ std::vector<ReadyModel> ModelRepository::Ready() const {
   return ready;
 }
 
+std::vector<ReadyModel> ModelRepository::Engines() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<ReadyModel> engines = ReadyLocked();
+  for (const auto& [engine, was_unloaded, status] : retired_) {
+    engines.push_back({status.name, status.version, engine.sequences, engine.tensors});
+  }
+  return engines;
+}
+
 void ModelRepository::DrainAll() {
   {
     absl::MutexLock lock(&mutex_);
     draining_ = true;
   }
-  for (const AnyEngine& engine : Engines()) engine->Drain();
+  for (const ReadyModel& model : Engines()) model.any()->Drain();
 }
 
 bool ModelRepository::WaitUntilIdle(TimePoint deadline) const {
   bool idle = true;
-  for (const AnyEngine& engine : Engines()) idle &= engine->WaitUntilIdle(deadline);
+  for (const ReadyModel& model : Engines()) idle &= model.any()->WaitUntilIdle(deadline);
   return idle;
-}
-
-std::vector<AnyEngine> ModelRepository::Engines() const {
-  std::vector<AnyEngine> engines;
-  for (const ReadyModel& ready : Ready()) engines.push_back({ready.engine, ready.tensors});
-  absl::MutexLock lock(&mutex_);
-  for (const Retired& retired : retired_) engines.push_back(retired.engine);
-  return engines;
 }
 
 std::string ModelRepository::Names() const {

@@ -101,6 +101,8 @@ class ModelRepository {
   std::vector<ModelStatus> List() const;
   // The engines of all that is ready.
   std::vector<ReadyModel> Ready() const;
+  // Those, and the engines of what was unloaded or replaced and is not freed yet.
+  std::vector<ReadyModel> Engines() const;
 
   // Refuses new requests of all models from now on, also of those that are still loading.
   void DrainAll();
@@ -125,7 +127,7 @@ class ModelRepository {
   absl::StatusOr<AnyEngine> MakeEngine(const ModelSource& source) const;
   absl::StatusOr<ModelStatus> BeginLoading(const ModelSource& source);
   ModelStatus EndLoading(const ModelSource& source, absl::StatusOr<AnyEngine> engine);
-  std::vector<AnyEngine> Engines() const;
+  std::vector<ReadyModel> ReadyLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string Names() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
