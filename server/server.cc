@@ -89,6 +89,14 @@ void AddInfo(const ReadyModel& ready, nlohmann::ordered_json& fields) {
   fields["weights_mb"] = info.weight_bytes >> 20;
 }
 
+// Whether a model is to be there: one of which all was unloaded is not.
+bool IsWanted(const ModelRepository& models, const std::string& name) {
+  const std::vector<ModelStatus> all = models.List();
+  return std::any_of(all.begin(), all.end(), [&name](const ModelStatus& status) {
+    return status.name == name && !IsUnloaded(status);
+  });
+}
+
 void LogModel(const ModelStatus& status, const absl::StatusOr<ReadyModel>& ready) {
   nlohmann::ordered_json fields{{"model", status.name}, {"version", status.version}};
   if (!status.reason.empty()) fields["reason"] = status.reason;
@@ -263,7 +271,11 @@ void Server::Parts::OnModelChange(const ModelStatus& status) {
 void Server::Parts::Show(const std::string& model) {
   absl::MutexLock lock(&showing);
   const bool is_served = models.Find(model).ok();  // in some version
-  metrics.SetModelReady(model, is_served);
+  if (IsWanted(models, model)) {
+    metrics.SetModelReady(model, is_served);
+  } else {
+    metrics.RemoveModelReady(model);
+  }
   grpc->SetModelServing(model, is_served && !step_watch.sees_stuck(model));
 }
 

@@ -16,6 +16,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 grpc::Status GenerateOne(FakeModelServer& server) {
@@ -101,6 +102,26 @@ TEST(ServerTest, AModelWhoseStepDoesNotEndStaysUnhealthyWhateverElseHappensToIt)
   client.join();
   EXPECT_EQ(GetOnceItIs("200", server, "/readyz"), "200\nok\n");
   EXPECT_TRUE(IsServing(server, "fake"));
+}
+
+grpc::Status Unload(FakeModelServer& server, const std::string& model) {
+  inference::RepositoryModelUnloadRequest request;
+  request.set_model_name(model);
+  inference::RepositoryModelUnloadResponse response;
+  grpc::ClientContext context;
+  return server.open_inference().RepositoryModelUnload(&context, request, &response);
+}
+
+// An alert tells of models that are not ready.
+TEST(ServerTest, AModelThatIsUnloadedLeavesTheMetricsUntilALoadFails) {
+  FakeModelServer server({.config = {.model_control_mode = ControlMode::kExplicit}});
+  EXPECT_THAT(server.Get("/metrics"), HasSubstr("evaserve_model_ready{model=\"fake\"} 1\n"));
+
+  EXPECT_TRUE(Unload(server, "fake").ok());
+  EXPECT_THAT(server.Get("/metrics"), Not(HasSubstr("evaserve_model_ready{")));
+
+  EXPECT_FALSE(LoadAnew(server, "fake").ok()) << "it can be loaded once only";
+  EXPECT_THAT(server.Get("/metrics"), HasSubstr("evaserve_model_ready{model=\"fake\"} 0\n"));
 }
 
 // Load balancers hear of the end before requests are refused.

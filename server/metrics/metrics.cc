@@ -218,7 +218,13 @@ std::unique_ptr<EngineObserver> Metrics::MakeObserver(const std::string& model) 
 }
 
 void Metrics::SetModelReady(const std::string& model, bool ready) {
+  absl::MutexLock lock(&removing_);
   families_->model_ready.Add({{"model", model}}).Set(ready ? 1 : 0);
+}
+
+void Metrics::RemoveModelReady(const std::string& model) {
+  absl::MutexLock lock(&removing_);
+  families_->model_ready.Remove(&families_->model_ready.Add({{"model", model}}));
 }
 
 void Metrics::SetStepAge(const std::string& model, std::chrono::milliseconds age) {

@@ -83,7 +83,8 @@ class Metrics {
   void SetModelReady(const std::string& model, bool ready);
   // Looked at now and then.
   void SetStepAge(const std::string& model, std::chrono::milliseconds age);
-  // It is shown no more until it is set again.
+  // They are shown no more until they are set again.
+  void RemoveModelReady(const std::string& model);
   void RemoveStepAge(const std::string& model);
   // `file` is "cert" or "client_ca".
   void SetCertificateEnd(const std::string& file, absl::Time not_after);

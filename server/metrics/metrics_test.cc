@@ -114,6 +114,21 @@ TEST(MetricsTest, TellsWhenCertificatesEnd) {
                                         " 1900000000\n"));
 }
 
+TEST(MetricsTest, WhatIsRemovedIsNotShown) {
+  Metrics metrics("test");
+  for (const char* model : {"stays", "goes"}) {
+    metrics.SetModelReady(model, true);
+    metrics.SetStepAge(model, milliseconds(5));
+  }
+
+  metrics.RemoveModelReady("goes");
+  metrics.RemoveStepAge("goes");
+
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("goes")));
+  EXPECT_THAT(metrics.Text(), HasSubstr("evaserve_model_ready{model=\"stays\"} 1\n"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("evaserve_step_age_seconds{model=\"stays\"} 0.005\n"));
+}
+
 TEST(MetricsTest, EveryMetricSaysWhatItIs) {
   Metrics metrics("test");
   UseAll(metrics);

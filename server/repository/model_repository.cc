@@ -73,6 +73,11 @@ const char* Name(ModelState state) {
   return "UNKNOWN";
 }
 
+bool IsUnloaded(const ModelStatus& status) {
+  return status.state == ModelState::kUnloading ||
+         (status.state == ModelState::kUnavailable && status.reason == kUnloadedReason);
+}
+
 absl::StatusOr<AnyEngine> ModelRepository::MakeEngine(const ModelSource& source) const {
   const ServingSettings& settings = source.settings;
   auto loaded = std::make_shared<LoadedModel>(settings.num_threads);
@@ -157,15 +162,19 @@ absl::Status ModelRepository::Unload(const std::string& name, int64_t version) {
           absl::StrCat("no ", Title(name, version), "; there are: ", Names()));
     }
     Entry& entry = found->second[version];
-    if (!entry.engine || entry.is_loading) {
+    if (entry.is_loading || IsUnloaded(entry.status)) {
       return absl::FailedPreconditionError(
           absl::StrCat(Title(name, version), " is not ready: ", Name(entry.status.state)));
     }
-    entry.status.state = ModelState::kUnloading;
-    entry.status.reason.clear();
+    if (entry.engine) {
+      entry.status.state = ModelState::kUnloading;
+      entry.status.reason.clear();
+      retired_.push_back({std::move(entry.engine), true, entry.status});
+      entry.engine = {};
+    } else {
+      entry.status.reason = kUnloadedReason;
+    }
     status = entry.status;
-    retired_.push_back({std::move(entry.engine), true, status});
-    entry.engine = {};
   }
   options_.on_change(status);
   return absl::OkStatus();

@@ -36,6 +36,9 @@ struct ModelStatus {
   std::string reason;
 };
 
+// Whether it was asked to go: it is unloaded, or will be.
+bool IsUnloaded(const ModelStatus& status);
+
 // A model that is ready.
 struct ReadyModel {
   std::string name;
@@ -80,8 +83,9 @@ class ModelRepository {
   // if it is being loaded or unloaded, else LoadModel()'s.
   absl::Status Load(const ModelSource& source);
 
-  // Takes no more requests for a version; Sweep() frees it. Errors: NotFound for one that is not
-  // known, FailedPrecondition for one that is not ready.
+  // Takes no more requests for a version; Sweep() frees it. One that could not be loaded is not
+  // missed any more. Errors: NotFound for one that is not known, FailedPrecondition for one that is
+  // being loaded, or unloaded already.
   absl::Status Unload(const std::string& name, int64_t version);
 
   // Notes why a model could not even be tried. One that is ready serves on.

@@ -183,6 +183,18 @@ TEST_F(ModelReplacementTest, AnUnloadedModelTakesNoMoreAndEndsWhatItHas) {
   EXPECT_TRUE(models_.Load(Source("a", "good")).ok());
 }
 
+TEST_F(ModelRepositoryTest, AModelThatFailedCanBeGivenUp) {
+  ModelRepository models(FakeOptions());
+  EXPECT_FALSE(models.Load(Source("a", "broken")).ok());
+  EXPECT_FALSE(IsUnloaded(models.List().front()));
+
+  EXPECT_TRUE(models.Unload("a", 1).ok());
+
+  EXPECT_TRUE(IsUnloaded(models.List().front()));
+  EXPECT_TRUE(IsUnloaded(changes_.back()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(models.Unload("a", 1)));
+}
+
 TEST_F(ModelRepositoryTest, TheHighestVersionThatIsReadyAnswersForAll) {
   ModelRepository models(FakeOptions());
   ASSERT_TRUE(models.Load(Source("a", "good", 3)).ok());

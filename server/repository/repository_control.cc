@@ -130,8 +130,9 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
                                       Which which) {
   const absl::StatusOr<std::vector<ModelSource>> sources = Versions(name, changes);
   if (!sources.ok()) {
-    // Of a name that is not there nothing is kept.
-    if (!absl::IsNotFound(sources.status())) models_.Fail(name, sources.status());
+    // Of a name that is not there nothing is kept, and a client's mistake is none of the model.
+    const bool is_the_models = !absl::IsNotFound(sources.status()) && changes.empty();
+    if (is_the_models) models_.Fail(name, sources.status());
     return sources.status();
   }
   TellOfIgnored(name);
@@ -156,7 +157,7 @@ void RepositoryControl::UnloadOthers(const std::string& name, const std::set<int
   for (const ModelStatus& status : models_.List()) {
     if (status.name != name || chosen.contains(status.version)) continue;
     tried_[name].erase(status.version);
-    models_.Unload(name, status.version).IgnoreError();  // it may have failed to load
+    models_.Unload(name, status.version).IgnoreError();  // it may be unloaded
   }
 }
 
@@ -164,7 +165,7 @@ absl::Status RepositoryControl::UnloadAll(const std::string& name) {
   tried_.erase(name);
   absl::Status result = absl::NotFoundError(absl::StrCat("no model \"", name, "\" is loaded"));
   for (const ModelStatus& status : models_.List()) {
-    if (status.name != name || status.state != ModelState::kReady) continue;
+    if (status.name != name || IsUnloaded(status)) continue;
     result = models_.Unload(name, status.version);
   }
   return result;
@@ -226,7 +227,9 @@ std::vector<ModelStatus> RepositoryControl::Index() const {
 
 std::vector<std::string> RepositoryControl::NamesToFollow() const {
   std::vector<std::string> names = options_.directory->Names().value_or(std::vector<std::string>());
-  for (const auto& [name, versions] : tried_) names.push_back(name);
+  for (const ModelStatus& status : models_.List()) {
+    if (!IsUnloaded(status)) names.push_back(status.name);
+  }
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;

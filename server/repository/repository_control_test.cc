@@ -326,6 +326,30 @@ TEST_F(RepositoryControlTest, AModelThatComesBackWhileItIsUnloadingIsLoadedAfter
   EXPECT_TRUE(Becomes("m", "READY 1"));
 }
 
+TEST_F(RepositoryControlTest, WhatFailedIsNotMissedWhenItsDirectoryIsGone) {
+  Write("broken/config.json", "broken");
+  Write("odd/config.json");
+  Write("odd/serving.json", R"({"max_runing": 1})");
+  ASSERT_TRUE(Start({.mode = ControlMode::kPoll, .poll_interval = kOften}).ok());
+
+  std::filesystem::remove_all(dir_.path() / "broken");
+  std::filesystem::remove_all(dir_.path() / "odd");
+
+  EXPECT_TRUE(Becomes("broken", "UNAVAILABLE 1 unloaded"));
+  EXPECT_TRUE(Becomes("odd", "UNAVAILABLE 1 unloaded"));
+}
+
+TEST_F(RepositoryControlTest, WhatFailedIsNotMissedWhenAClientUnloadsIt) {
+  Write("m/config.json", "broken");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"*"}}).ok());
+  EXPECT_TRUE(Unload("m").ok());
+  EXPECT_EQ(StateOf("m"), "UNAVAILABLE 1 unloaded");
+
+  // Nor because somebody asks for it with settings that there are not.
+  EXPECT_FALSE(Load("m", {{"max_runing", 1}}).ok());
+  EXPECT_EQ(StateOf("m"), "UNAVAILABLE 1 unloaded");
+}
+
 TEST_F(RepositoryControlTest, TellsOnceOfDirectoriesThatAreNoVersion) {
   Write("m/1/config.json");
   Write("m/v2/config.json");
