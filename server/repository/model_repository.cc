@@ -111,7 +111,8 @@ absl::StatusOr<AnyEngine> ModelRepository::MakeEngine(const ModelSource& source)
 absl::Status ModelRepository::Load(const ModelSource& source) {
   const absl::StatusOr<ModelStatus> begun = BeginLoading(source);
   if (!begun.ok()) return begun.status();
-  options_.on_change(*begun);
+  // One that serves on meanwhile has not changed.
+  if (begun->state == ModelState::kLoading) options_.on_change(*begun);
   // Without memory this model fails, and the others serve on.
   absl::StatusOr<AnyEngine> engine =
       GuardMemory(source.directory.string(), [&] { return MakeEngine(source); });

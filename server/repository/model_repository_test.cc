@@ -231,6 +231,17 @@ TEST_F(ModelRepositoryTest, ListsAndReportsEveryState) {
                                   ModelState::kUnavailable));
 }
 
+TEST_F(ModelRepositoryTest, AModelThatIsLoadedAnewChangesOnce) {
+  ModelRepository models(FakeOptions());
+  ASSERT_TRUE(models.Load(Source("a", "good")).ok());
+  changes_.clear();
+
+  ASSERT_TRUE(models.Load(Source("a", "good")).ok());
+
+  ASSERT_EQ(changes_.size(), 1u);
+  EXPECT_EQ(changes_.front().state, ModelState::kReady);
+}
+
 TEST_F(ModelRepositoryTest, AModelIsUnavailableWhileItLoads) {
   absl::Notification loading;
   absl::Notification go_on;
