@@ -18,6 +18,27 @@ absl::Status ValidateSize(const char* name, size_t size, int entries, int num_he
                                                  entries, " x ", num_heads, " heads"));
 }
 
+// Buckets of one distance each, on each side of a query.
+int NumExact(const T5Buckets& buckets) {
+  return (buckets.is_causal ? buckets.num_buckets : buckets.num_buckets / 2) / 2;
+}
+
+// By num_queries - 1 + relative.
+absl::StatusOr<std::vector<int>> ReachableBuckets(const T5Buckets& buckets, int num_queries,
+                                                  int num_keys) {
+  std::vector<int> reachable;
+  for (int relative = 1 - num_queries; relative < num_keys; ++relative) {
+    const int bucket = T5Bucket(relative, buckets);
+    if (bucket < 0 || bucket >= buckets.num_buckets) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "max_distance is ", buckets.max_distance, ", must be above ", NumExact(buckets),
+          ": there is no bucket for places ", std::abs(relative), " apart"));
+    }
+    reachable.push_back(bucket);
+  }
+  return reachable;
+}
+
 }  // namespace
 
 T5Buckets T5BucketsFor(int window, int extension, bool is_causal) {
@@ -29,12 +50,13 @@ int T5Bucket(int relative, const T5Buckets& buckets) {
   const int num = buckets.is_causal ? buckets.num_buckets : buckets.num_buckets / 2;
   const int base = !buckets.is_causal && relative > 0 ? num : 0;
   const int distance = buckets.is_causal ? std::max(-relative, 0) : std::abs(relative);
-  const int exact = num / 2;
+  const int exact = NumExact(buckets);
   if (distance < exact) return base + distance;
+  if (buckets.max_distance == exact) return -1;  // a division by nothing
   const float range = static_cast<float>(std::log(double(buckets.max_distance) / exact));
   const float beyond = std::log(static_cast<float>(distance) / static_cast<float>(exact)) / range *
                        static_cast<float>(num - exact);
-  // Also where the range is empty and this is no number.
+  // Also where nothing is exact and this is no number.
   if (!(beyond < static_cast<float>(num - exact))) return base + num - 1;
   return base + exact + static_cast<int>(beyond);
 }
@@ -44,12 +66,15 @@ absl::StatusOr<std::vector<float>> T5Bias(std::span<const float> embedding, int 
                                           int num_keys) {
   absl::Status status = ValidateSize("embedding", embedding.size(), buckets.num_buckets, num_heads);
   if (!status.ok()) return status;
+  const absl::StatusOr<std::vector<int>> reachable =
+      ReachableBuckets(buckets, num_queries, num_keys);
+  if (!reachable.ok()) return reachable.status();
   std::vector<float> bias;
   bias.reserve(size_t(num_heads) * num_queries * num_keys);
   for (int h = 0; h < num_heads; ++h) {
     for (int i = 0; i < num_queries; ++i) {
       for (int j = 0; j < num_keys; ++j) {
-        bias.push_back(scale * embedding[T5Bucket(j - i, buckets) * num_heads + h]);
+        bias.push_back(scale * embedding[(*reachable)[num_queries - 1 + j - i] * num_heads + h]);
       }
     }
   }

@@ -23,13 +23,15 @@ struct T5Buckets {
 // As the published code chooses them.
 T5Buckets T5BucketsFor(int window, int extension, bool is_causal);
 
-// The bucket of relative = key - query, in float32 as PyTorch computes it.
+// The bucket of relative = key - query, in float32 as PyTorch computes it. Beyond the exact ones
+// there may be none, where max_distance is not beyond them: then it is outside of [0, num_buckets).
 int T5Bucket(int relative, const T5Buckets& buckets);
 
 // `use_t5_rpe`: scale times the embedding [num_buckets, num_heads] of each pair's bucket. Pairs are
 // of indices inside the window and inside the window with its margin, row by row in a map, so a
 // margin shifts them; models are trained so.
-// Errors: InvalidArgument, naming its size, if the embedding is of another shape.
+// Errors: InvalidArgument, naming its size, if the embedding is of another shape; naming
+// max_distance, if a pair has no bucket.
 absl::StatusOr<std::vector<float>> T5Bias(std::span<const float> embedding, int num_heads,
                                           float scale, const T5Buckets& buckets, int num_queries,
                                           int num_keys);

@@ -31,8 +31,24 @@ TEST(RelativeBiasTest, CausalBucketsPutLaterKeysIntoBucketZero) {
   EXPECT_EQ(T5Bucket(-1000, buckets), 63);
 }
 
-TEST(RelativeBiasTest, BucketsWithoutARangeBeyondTheExactOnesAreTheLast) {
-  EXPECT_EQ(T5Bucket(-8, T5BucketsFor(8, 0, /*is_causal=*/true)), 15);
+// As the published code, whose embedding has no such row then.
+TEST(RelativeBiasTest, PairsWithoutABucketAreAnError) {
+  const auto error = [](int window, int extension, bool is_causal, int queries, int keys) {
+    const T5Buckets buckets = T5BucketsFor(window, extension, is_causal);
+    const std::vector<float> embedding(buckets.num_buckets);
+    return std::string(T5Bias(embedding, 1, 1.f, buckets, queries, keys).status().message());
+  };
+  const std::string of_three =
+      "max_distance is 3, must be above 4: there is no bucket for places 8 apart";
+  EXPECT_EQ(error(3, 0, false, 9, 9), of_three);  // a map's window
+  EXPECT_EQ(error(2, 1, false, 4, 16),
+            "max_distance is 3, must be above 4: there is no bucket for places 11 apart");
+  EXPECT_EQ(error(4, 0, false, 16, 16),
+            "max_distance is 4, must be above 4: there is no bucket for places 15 apart");
+  EXPECT_EQ(error(5, 0, false, 25, 25), "");
+  EXPECT_EQ(error(8, 0, true, 8, 8), "");
+  EXPECT_EQ(error(8, 0, true, 9, 9),
+            "max_distance is 8, must be above 8: there is no bucket for places 8 apart");
 }
 
 TEST(RelativeBiasTest, T5BiasIsTheScaledEmbeddingOfEachPair) {

@@ -193,7 +193,12 @@ absl::StatusOr<EvaAttention> ReadEvaAttention(TensorReader& reader, const std::s
         ReadT5Bias(reader, prefix, shape, num_heads, 1.f / std::sqrt(static_cast<float>(head_dim)));
   }
   if (!reader.status().ok()) return reader.status();
-  if (!bias.ok()) return bias.status();
+  if (!bias.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(prefix, "bias: \"", config.has_t5_bias ? "use_t5_rpe" : "use_rpe",
+                     "\" is true, which \"window_size\" ", config.window,
+                     " does not allow: ", bias.status().message()));
+  }
   attention.bias = *std::move(bias);
   return attention;
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "kernels/relative_bias.h"
 #include "models/testing/random_weights.h"
 #include "models/testing/status_matchers.h"
 
@@ -83,6 +84,29 @@ INSTANTIATE_TEST_SUITE_P(
                       Misfit{"BiasOfQkv", AdaptiveProj::kDefault, false, "attn.qkv.bias",
                              "\"qkv_bias\""}),
     [](const auto& info) { return info.param.name; });
+
+// With a T5 bias on windows of a map.
+absl::Status ReadWithT5Bias(int window, bool overlap) {
+  EvaAttentionConfig config = Config();
+  config.window = window;
+  config.overlap = overlap;
+  config.is_2d = config.has_t5_bias = true;
+  RandomWeights weights = Weights(config);
+  const int extension = config.RegionsOf(1, 1).extension();
+  weights.Add("attn.rel_pos_bias.relative_attention_bias.weight",
+              {T5BucketsFor(window, extension, /*is_causal=*/false).num_buckets, kHeads}, 1.f);
+  return Read(weights, config);
+}
+
+TEST(EvaAttentionTest, AWindowThatT5HasNoBucketsForIsNamedByItsKey) {
+  EXPECT_EQ(ReadWithT5Bias(5, false), absl::OkStatus());
+  EXPECT_EQ(ReadWithT5Bias(4, true), absl::OkStatus());
+  EXPECT_THAT(ReadWithT5Bias(3, false),
+              IsError(absl::StatusCode::kInvalidArgument,
+                      "attn.bias: \"use_t5_rpe\" is true, which \"window_size\" 3"));
+  EXPECT_THAT(ReadWithT5Bias(2, true), IsError(absl::StatusCode::kInvalidArgument,
+                                               "\"window_size\" 2", "max_distance is 3"));
+}
 
 }  // namespace
 }  // namespace evaserve
