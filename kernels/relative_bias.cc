@@ -18,6 +18,16 @@ absl::Status ValidateSize(const char* name, size_t size, int entries, int num_he
                                                  entries, " x ", num_heads, " heads"));
 }
 
+// `queries` and `keys` are as large as a product of two ints.
+absl::Status ValidateBiasSize(int num_heads, int64_t queries, int64_t keys) {
+  const double numbers =
+      static_cast<double>(num_heads) * static_cast<double>(queries) * static_cast<double>(keys);
+  if (numbers <= static_cast<double>(kMaxBiasNumbers)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("a bias of ", num_heads, " heads x ", queries,
+                                                 " queries x ", keys, " keys, must have at most ",
+                                                 kMaxBiasNumbers, " numbers"));
+}
+
 // Buckets of one distance each, on each side of a query.
 int NumExact(const T5Buckets& buckets) {
   return (buckets.is_causal ? buckets.num_buckets : buckets.num_buckets / 2) / 2;
@@ -66,6 +76,8 @@ absl::StatusOr<std::vector<float>> T5Bias(std::span<const float> embedding, int 
                                           int num_keys) {
   absl::Status status = ValidateSize("embedding", embedding.size(), buckets.num_buckets, num_heads);
   if (!status.ok()) return status;
+  status = ValidateBiasSize(num_heads, num_queries, num_keys);
+  if (!status.ok()) return status;
   const absl::StatusOr<std::vector<int>> reachable =
       ReachableBuckets(buckets, num_queries, num_keys);
   if (!reachable.ok()) return reachable.status();
@@ -84,9 +96,11 @@ absl::StatusOr<std::vector<float>> T5Bias(std::span<const float> embedding, int 
 absl::StatusOr<std::vector<float>> MapBias(std::span<const float> table, int num_heads, int window,
                                            int extension) {
   const int keys = window + 2 * extension;
+  absl::Status status = ValidateBiasSize(num_heads, int64_t{window} * window, int64_t{keys} * keys);
+  if (!status.ok()) return status;
   // Differences run over [0, last].
   const int last = 2 * (window + extension - 1);
-  absl::Status status = ValidateSize("table", table.size(), last * (keys + 1) + 1, num_heads);
+  status = ValidateSize("table", table.size(), last * (keys + 1) + 1, num_heads);
   if (!status.ok()) return status;
   std::vector<float> bias;
   bias.reserve(size_t(num_heads) * window * window * keys * keys);

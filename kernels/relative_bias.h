@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,9 @@ namespace evaserve {
 // margin].
 //
 // `use_rpe` on sequences needs no function: its table is dense already.
+
+// A dense bias grows with the fourth power of a map's window: this is 1 GiB.
+inline constexpr int64_t kMaxBiasNumbers = int64_t{1} << 28;
 
 // T5's buckets of distances: exact near zero, logarithmic further away.
 struct T5Buckets {
@@ -30,8 +34,8 @@ int T5Bucket(int relative, const T5Buckets& buckets);
 // `use_t5_rpe`: scale times the embedding [num_buckets, num_heads] of each pair's bucket. Pairs are
 // of indices inside the window and inside the window with its margin, row by row in a map, so a
 // margin shifts them; models are trained so.
-// Errors: InvalidArgument, naming its size, if the embedding is of another shape; naming
-// max_distance, if a pair has no bucket.
+// Errors: InvalidArgument, naming its size, if the embedding is of another shape or the bias has
+// more than kMaxBiasNumbers; naming max_distance, if a pair has no bucket.
 absl::StatusOr<std::vector<float>> T5Bias(std::span<const float> embedding, int num_heads,
                                           float scale, const T5Buckets& buckets, int num_queries,
                                           int num_keys);
@@ -39,7 +43,8 @@ absl::StatusOr<std::vector<float>> T5Bias(std::span<const float> embedding, int 
 // `use_rpe` on maps: for query (a, b) and key (c, d) the entry ra * (2 extension + window) + rb of
 // the table [entries, num_heads], with ra = a - c + extension + window - 1 and rb likewise. Since
 // rb takes more values than that, different pairs share entries; models are trained so. Errors:
-// InvalidArgument, naming its size, if the table is of another shape.
+// InvalidArgument, naming its size, if the table is of another shape or the bias has more than
+// kMaxBiasNumbers.
 absl::StatusOr<std::vector<float>> MapBias(std::span<const float> table, int num_heads, int window,
                                            int extension);
 

@@ -51,6 +51,15 @@ TEST(RelativeBiasTest, PairsWithoutABucketAreAnError) {
             "max_distance is 8, must be above 8: there is no bucket for places 8 apart");
 }
 
+TEST(RelativeBiasTest, ABiasOfGigabytesIsAnError) {
+  const std::vector<float> embedding(64);
+  EXPECT_EQ(T5Bias(embedding, 1, 1.f, {64, 256, false}, 1 << 16, 1 << 16).status().message(),
+            "a bias of 1 heads x 65536 queries x 65536 keys, must have at most 268435456 numbers");
+  EXPECT_EQ(MapBias(embedding, 2, /*window=*/1 << 17, /*extension=*/0).status().message(),
+            "a bias of 2 heads x 17179869184 queries x 17179869184 keys, must have at most "
+            "268435456 numbers");
+}
+
 TEST(RelativeBiasTest, T5BiasIsTheScaledEmbeddingOfEachPair) {
   std::vector<float> embedding(16 * 2);
   std::iota(embedding.begin(), embedding.end(), 0.f);

@@ -108,5 +108,11 @@ TEST(EvaAttentionTest, AWindowThatT5HasNoBucketsForIsNamedByItsKey) {
                                                "\"window_size\" 2", "max_distance is 3"));
 }
 
+TEST(EvaAttentionTest, AWindowWhoseBiasWouldFillTheMemoryIsNamedByItsKey) {
+  EXPECT_THAT(ReadWithT5Bias(256, false),
+              IsError(absl::StatusCode::kInvalidArgument, "\"window_size\" 256",
+                      "65536 queries x 65536 keys"));
+}
+
 }  // namespace
 }  // namespace evaserve
