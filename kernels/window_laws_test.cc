@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <numeric>
 #include <ostream>
 #include <string>
@@ -226,6 +227,28 @@ TEST_P(WindowLawsTest, ABatchOfAnyLengthsEqualsItsItemsAloneToTheBit) {
   EXPECT_EQ(together.out, out);
   EXPECT_EQ(together.lse, lse);
   EXPECT_EQ(together.beta, beta);
+}
+
+// Seconds of the processor for a batch of so many sequences of one token.
+double TimeOfLoneTokens(int count) {
+  const EvaLayer layer({.num_heads = 1, .head_dim = 4}, 11);
+  const Regions regions = Sequence(1, 1, 1);
+  std::vector<RegionItem> items;
+  for (int i = 0; i < count; ++i) items.push_back({&regions, i, i});
+  const std::vector<float> qkv(size_t(count) * 3 * layer.width(), 1.f);
+  SerialWorkerPool workers;
+  double best = INFINITY;
+  for (int i = 0; i < 3; ++i) {
+    const std::clock_t begin = std::clock();
+    layer.Run(items, qkv, &workers);
+    best = std::min(best, double(std::clock() - begin) / CLOCKS_PER_SEC);
+  }
+  return best;
+}
+
+// Walking to each piece of work from the first one makes it 15 times the time.
+TEST(WindowTimeTest, GrowsWithTheItemsOfABatchNotWithTheirSquare) {
+  EXPECT_LT(TimeOfLoneTokens(40000), 8 * TimeOfLoneTokens(10000));
 }
 
 TEST_P(WindowLawsTest, WorkersDoNotChangeABit) {

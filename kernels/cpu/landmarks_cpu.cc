@@ -23,13 +23,35 @@ struct Block {
   int num_chunks = 0;
 };
 
-Block FindBlock(const LandmarksParams& p, int index) {
-  const RegionItem* item = p.items.data();
-  while (index >= NumBlocks(*item) * p.num_heads) index -= NumBlocks(*item++) * p.num_heads;
-  const int chunk_begin = index % NumBlocks(*item) * kChunksPerBlock;
-  return {item, index / NumBlocks(*item), chunk_begin,
-          std::min(kChunksPerBlock, item->regions->num_chunks - chunk_begin)};
-}
+// Walks the blocks in order: those of head 0 of the first item, of head 1, ...
+class Cursor {
+ public:
+  Cursor(const LandmarksParams& params, int index) : p_(params), item_(params.items.data()) {
+    while (index >= NumBlocks(*item_) * p_.num_heads) index -= NumBlocks(*item_++) * p_.num_heads;
+    head_ = index / NumBlocks(*item_);
+    block_ = index % NumBlocks(*item_);
+  }
+
+  Block block() const {
+    const int begin = block_ * kChunksPerBlock;
+    return {item_, head_, begin, std::min(kChunksPerBlock, item_->regions->num_chunks - begin)};
+  }
+
+  void Next() {
+    if (++block_ < NumBlocks(*item_)) return;
+    block_ = 0;
+    if (++head_ < p_.num_heads) return;
+    head_ = 0;
+    ++item_;
+    while (item_ != p_.items.data() + p_.items.size() && NumBlocks(*item_) == 0) ++item_;
+  }
+
+ private:
+  const LandmarksParams& p_;
+  const RegionItem* item_;
+  int head_ = 0;
+  int block_ = 0;
+};
 
 // What one worker needs for a block.
 struct Scratch {
@@ -126,8 +148,9 @@ absl::Status LandmarksCpu(const LandmarksParams& params, WorkerPool& pool) {
   if (num_blocks == 0) return absl::OkStatus();
 
   ParallelFor(pool, num_blocks, work / num_blocks, [&](int begin, int end, int worker) {
-    for (int i = begin; i < end; ++i) {
-      const Block block = FindBlock(params, i);
+    Cursor cursor(params, begin);
+    for (int i = begin; i < end; ++i, cursor.Next()) {
+      const Block block = cursor.block();
       const Scratch scratch(pool, worker, params, *block.item->regions);
       BlockRunner(params, block, scratch).Run();
     }

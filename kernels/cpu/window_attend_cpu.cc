@@ -18,10 +18,19 @@ int NumPieces(const RegionItem& item, int num_heads) {
   return item.regions->num_windows * num_heads;
 }
 
+// The item is found by walking to it: once for many pieces.
 Cursor FindPiece(const WindowAttendParams& p, int index) {
   const RegionItem* item = p.items.data();
   for (; index >= NumPieces(*item, p.num_heads); ++item) index -= NumPieces(*item, p.num_heads);
   return {item, index / item->regions->num_windows, index % item->regions->num_windows};
+}
+
+// Behind the windows that are left of a head.
+Cursor NextHead(const WindowAttendParams& p, const Cursor& at) {
+  if (at.head + 1 < p.num_heads) return {at.item, at.head + 1, 0};
+  const RegionItem* item = at.item + 1;
+  while (item != p.items.data() + p.items.size() && item->regions->num_windows == 0) ++item;
+  return {item, 0, 0};
 }
 
 WindowAttend MakeWindows(const WindowAttendParams& p, const Cursor& at, int num_windows) {
@@ -74,8 +83,7 @@ absl::Status WindowAttendCpu(const WindowAttendParams& params, WorkerPool& pool)
   if (num_pieces == 0) return absl::OkStatus();
 
   ParallelFor(pool, num_pieces, work / num_pieces, [&](int begin, int end, int worker) {
-    while (begin < end) {
-      const Cursor at = FindPiece(params, begin);
+    for (Cursor at = FindPiece(params, begin); begin < end; at = NextHead(params, at)) {
       const int count = std::min(end - begin, at.item->regions->num_windows - at.window);
       const WindowAttend windows = MakeWindows(params, at, count);
       kernels.window_attend(windows,
