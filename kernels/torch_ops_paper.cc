@@ -32,6 +32,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/causal_eva.h"
@@ -204,30 +205,27 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   return FromRows(out.to(q.scalar_type()));
 }
 
-// The states of sequences that begin and end within one call.
+// The states of as many of the next sequences as fit some memory, of one at least: sequences begin
+// and end within one call, so the memory can then serve others. A state is made for a window, and
+// 10,000 words may come as 10,000 sequences.
 class CausalStates {
  public:
-  CausalStates(const std::vector<int64_t>& lengths, const CausalEvaShape& shape) {
-    const int64_t num_sequences = static_cast<int64_t>(lengths.size());
-    const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-    const auto make = [&](int64_t slots) {
-      return memory_.emplace_back(
-          at::empty({num_sequences, shape.num_heads, slots, shape.head_dim}, at::kFloat));
-    };
-    const at::Tensor keys = make(shape.num_keys()), values = make(shape.num_keys());
-    const at::Tensor open_q = make(shape.chunk);
-    const at::Tensor k_bar = make(longest / shape.chunk), beta = make(longest / shape.chunk);
-    const auto of = [](const at::Tensor& all, int64_t i) {
-      return all.data_ptr<float>() + i * all.stride(0);
-    };
-    int token = 0;
-    for (int64_t i = 0; i < num_sequences; ++i) {
-      const int length = static_cast<int>(lengths[i]);
-      sequences_.push_back({{of(keys, i), of(values, i), of(open_q, i), of(k_bar, i), of(beta, i),
-                             static_cast<int>(longest / shape.chunk)},
-                            /*position=*/0,
-                            token,
-                            length});
+  CausalStates(std::span<const int64_t> lengths, int64_t token, const CausalEvaShape& shape,
+               int64_t max_floats)
+      : shape_(shape) {
+    int64_t floats = 0;
+    size_t count = 0;
+    while (count < lengths.size()) {
+      const int64_t more = SizeOf(lengths[count]);
+      if (count > 0 && floats + more > max_floats) break;
+      floats += more;
+      ++count;
+    }
+    memory_ = at::empty({floats}, at::kFloat);
+    float* next = memory_.data_ptr<float>();
+    for (const int64_t length : lengths.first(count)) {
+      sequences_.push_back(
+          {Take(length, next), /*position=*/0, static_cast<int>(token), static_cast<int>(length)});
       token += length;
     }
   }
@@ -235,9 +233,33 @@ class CausalStates {
   std::span<const CausalEvaSequence> sequences() const { return sequences_; }
 
  private:
-  std::vector<at::Tensor> memory_;
+  int64_t Chunks(int64_t length) const { return length / shape_.chunk; }
+  int64_t Rows(int64_t slots) const { return slots * shape_.num_heads * shape_.head_dim; }
+  int64_t SizeOf(int64_t length) const {
+    return Rows(2 * (shape_.num_keys() + Chunks(length)) + shape_.chunk);
+  }
+
+  CausalEvaState Take(int64_t length, float*& next) const {
+    const auto take = [&](int64_t slots) { return std::exchange(next, next + Rows(slots)); };
+    CausalEvaState state;
+    state.keys = take(shape_.num_keys());
+    state.values = take(shape_.num_keys());
+    state.open_q = take(shape_.chunk);
+    state.k_bar = take(Chunks(length));
+    state.beta = take(Chunks(length));
+    state.max_chunks = static_cast<int>(Chunks(length));
+    return state;
+  }
+
+  const CausalEvaShape shape_;
+  at::Tensor memory_;
   std::vector<CausalEvaSequence> sequences_;
 };
+
+// What q, k, v and the result take, or 64 MiB.
+int64_t MaxStateFloats(const at::Tensor& q) {
+  return std::max<int64_t>(4 * q.numel(), int64_t{1} << 24);
+}
 
 at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            int64_t window, int64_t chunk, at::TensorList map_q,
@@ -249,13 +271,11 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   CausalEvaParams params;
   params.shape = {static_cast<int>(q.size(1)), static_cast<int>(q.size(3)),
                   static_cast<int>(window), static_cast<int>(chunk), overlap};
-  const CausalStates states(LengthsOf(q, lengths), params.shape);
   const TokenRows rows(q, k, v);
   const TorchMap packed_q(map_q), packed_k(map_k);
   const at::Tensor dense_bias = DenseBias(bias);
   const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
   TorchWorkerPool workers;
-  params.sequences = states.sequences();
   params.scale = ScaleOr(scale, q.size(3));
   params.dtype = TypeOf(q);
   params.q = rows.q();
@@ -267,7 +287,15 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   params.bias = DataOf(dense_bias);
   params.out = out.data_ptr<float>();
   params.out_stride = q.size(1) * q.size(3);
-  CheckOk(CausalEvaCpu(params, workers));
+  const std::vector<int64_t> all = LengthsOf(q, lengths);
+  int64_t token = 0;
+  for (std::span<const int64_t> left = all; !left.empty();) {
+    const CausalStates states(left, token, params.shape, MaxStateFloats(q));
+    params.sequences = states.sequences();
+    CheckOk(CausalEvaCpu(params, workers));
+    for (const CausalEvaSequence& sequence : params.sequences) token += sequence.num_tokens;
+    left = left.subspan(params.sequences.size());
+  }
   return FromRows(out.to(q.scalar_type()));
 }
 
