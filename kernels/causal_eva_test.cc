@@ -165,7 +165,7 @@ TEST_P(CausalEvaTest, OutputsLieInTheBoxOfTheValuesSoFar) {
 TEST_P(CausalEvaTest, ABatchEqualsItsSequencesAloneToTheBit) {
   const CausalEvaLayer layer = Layer({2, 20, 16, 4, true});
   const std::vector<int> history = {0, 15, 40, 16, 3};
-  const std::vector<int> counts = {50, 1, 30, 1, 2};
+  const std::vector<int> counts = {500, 1, 300, 1, 2};
   ThreadedWorkerPool threads(3);
   std::vector<CausalEvaMemory> states;
   std::vector<float> batch, want;
@@ -181,6 +181,7 @@ TEST_P(CausalEvaTest, ABatchEqualsItsSequencesAloneToTheBit) {
     batch.insert(batch.end(), cut, qkv.end());
   }
   EXPECT_EQ(layer.Step(states, counts, batch, threads).out, want);
+  EXPECT_EQ(threads.num_runs(), 1);
 }
 
 TEST(CausalEvaValidateTest, NamesFieldsOutOfRange) {

@@ -136,12 +136,12 @@ TEST_P(EvaLawsTest, PageOrderDoesNotMatterToTheBit) {
 
 // Steps of a ragged batch: some sequences prefill, some decode, at different places.
 TEST_P(EvaLawsTest, ABatchEqualsItsSequencesAloneToTheBit) {
-  const EvaShape shape = Shape(/*window=*/96, /*chunk=*/6);
-  const std::vector<int> history = {0, 1, 95, 96, 200, 50, 131};
-  const std::vector<int> counts = {96, 1, 1, 40, 1, 7, 1};
+  const EvaShape shape = Shape(/*window=*/384, /*chunk=*/6);
+  const std::vector<int> history = {0, 1, 383, 384, 800, 200, 524};
+  const std::vector<int> counts = {384, 1, 1, 160, 1, 28, 1};
   ThreadedWorkerPool threads(3);
   const EvaKernels batch_kernels = EvaKernels::Cpu(shape, RandomHeadVectors(shape, 11), threads);
-  PagePool pages(shape, 60, 9);
+  PagePool pages(shape, 300, 9);
   std::vector<EvaSequence> states(history.size());
   std::vector<EvaSequence*> pointers;
   Tokens batch;
@@ -158,7 +158,9 @@ TEST_P(EvaLawsTest, ABatchEqualsItsSequencesAloneToTheBit) {
     want.insert(want.end(), alone.out.end() - counts[i] * shape.width(), alone.out.end());
   }
 
+  const int runs_before = threads.num_runs();
   const EvaOutput together = batch_kernels.Step(pages, pointers, counts, batch);
+  EXPECT_GT(threads.num_runs(), runs_before);
 
   EXPECT_EQ(together.out, want);
 }
@@ -170,6 +172,7 @@ TEST_P(EvaLawsTest, WorkersDoNotChangeABit) {
   const EvaKernels parallel = EvaKernels::Cpu(shape, RandomHeadVectors(shape, 11), threads);
   EXPECT_EQ(RunAlone(parallel, shape, tokens, 700).out,
             RunAlone(Kernels(shape), shape, tokens, 700).out);
+  EXPECT_GT(threads.num_runs(), 0);
 }
 
 TEST_P(EvaLawsTest, OutputsLieInTheBoxOfTheValues) {

@@ -139,6 +139,7 @@ TEST_P(ListAttendTest, AQueryIsWhatItIsAlone) {
   const std::vector<float> together = Run(grid, 64, &workers_);
   EXPECT_EQ(together, Run(one_by_one, 64, &workers_));
   EXPECT_EQ(together, Run(grid, 64, &threads));
+  EXPECT_EQ(threads.num_runs(), 1);
 }
 
 TEST_P(ListAttendTest, OneKeyGivesItsValue) {

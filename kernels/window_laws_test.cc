@@ -206,7 +206,7 @@ TEST_P(WindowLawsTest, TheSameInputGivesTheSameBits) {
 
 TEST_P(WindowLawsTest, ABatchOfAnyLengthsEqualsItsItemsAloneToTheBit) {
   const Regions regions[] = {Sequence(61, 8, 8, true), Sequence(5, 8, 8, true),
-                             Sequence(300, 8, 8, true)};
+                             Sequence(12000, 8, 80, true), Sequence(300, 8, 8, true)};
   const EvaLayer layer = RandomLayer();
   ThreadedWorkerPool threads(3);
   std::vector<RegionItem> items;
@@ -224,6 +224,7 @@ TEST_P(WindowLawsTest, ABatchOfAnyLengthsEqualsItsItemsAloneToTheBit) {
     beta.insert(beta.end(), alone.beta.begin(), alone.beta.end());
   }
   const EvaLayerOutput together = layer.Run(items, qkv, &threads);
+  EXPECT_EQ(threads.num_runs(), 2);
   EXPECT_EQ(together.out, out);
   EXPECT_EQ(together.lse, lse);
   EXPECT_EQ(together.beta, beta);
@@ -252,11 +253,12 @@ TEST(WindowTimeTest, GrowsWithTheItemsOfABatchNotWithTheirSquare) {
 }
 
 TEST_P(WindowLawsTest, WorkersDoNotChangeABit) {
-  const std::vector<float> qkv = Tokens(28 * 28, 8);
-  const Regions regions = MakeRegions({28, 28, 7, 49, true, true}).value();
+  const std::vector<float> qkv = Tokens(56 * 56, 8);
+  const Regions regions = MakeRegions({56, 56, 7, 196, true, true}).value();
   ThreadedWorkerPool threads(4);
   const EvaLayerOutput alone = RandomLayer().Run(regions, qkv, &workers_);
   const EvaLayerOutput shared = RandomLayer().Run(regions, qkv, &threads);
+  EXPECT_EQ(threads.num_runs(), 2);
   EXPECT_EQ(shared.out, alone.out);
   EXPECT_EQ(shared.k_bar, alone.k_bar);
   EXPECT_EQ(shared.beta, alone.beta);

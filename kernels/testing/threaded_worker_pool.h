@@ -16,8 +16,11 @@ class ThreadedWorkerPool final : public WorkerPool {
   explicit ThreadedWorkerPool(int num_workers) : memory_(num_workers + 1) {}
 
   int num_workers() const override { return static_cast<int>(memory_.size()) - 1; }
+  // Calls of Run(). None: there was too little work to share, and nothing was shown.
+  int num_runs() const { return num_runs_; }
 
   void Run(int num_tasks, absl::FunctionRef<void(int task, int worker)> fn) override {
+    ++num_runs_;
     std::atomic<int> next{0};
     std::vector<std::thread> threads;
     for (int worker = 0; worker < num_workers(); ++worker) {
@@ -34,6 +37,7 @@ class ThreadedWorkerPool final : public WorkerPool {
 
  private:
   std::deque<SerialWorkerPool> memory_;
+  int num_runs_ = 0;
 };
 
 }  // namespace evaserve
