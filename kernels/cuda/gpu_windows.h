@@ -19,17 +19,17 @@ class GpuWindows {
   // `gpu` must outlive it.
   GpuWindows(const WindowOptions& options, Gpu& gpu) : options_(options), gpu_(gpu) {}
 
-  // Uploads a plan, which must have been made with the same options.
+  // Uploads a plan, which must have been made with the same options. After an error there is none.
   absl::Status Prepare(const WindowPlan& plan);
 
-  // Neither allocates nor waits.
+  // Neither allocates nor waits. FailedPrecondition if there is no plan.
   absl::Status Landmarks(const LandmarksLayer& layer) const;
   absl::Status Attend(const WindowLayer& layer) const;
 
  private:
   const WindowOptions options_;
   Gpu& gpu_;
-  std::optional<WindowBatch> batch_;
+  std::optional<WindowBatch> batch_;  // which bytes_ holds
   GpuMemory bytes_;
 };
 

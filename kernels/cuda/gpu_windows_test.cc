@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/emulator/gpu_emulated.h"
 #include "kernels/cuda/testing/device_layer.h"
 
 namespace evaserve {
@@ -83,6 +84,31 @@ TEST_F(GpuWindowsTest, CausalStepsGiveTheBitsOfTheWholeSequence) {
       EXPECT_TRUE(layer.results().out == whole);
     }
   }
+}
+
+TEST_F(GpuWindowsTest, LaunchesNothingWithoutAPlan) {
+  WindowCase test({.items = {kMixed[2]}});
+  const Tensors tensors = TensorsOf(test);
+  const DeviceLayer device(*gpu_, tensors, test.plan().landmark_elements);
+  const auto expect_no_plan = [&](const GpuWindows& windows) {
+    EXPECT_EQ(windows.Landmarks(device.landmarks()).code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(windows.Attend(device.attend()).code(), absl::StatusCode::kFailedPrecondition);
+  };
+  expect_no_plan(GpuWindows(test.options(), *gpu_));
+
+  if (!SetEmulatedGpu({.total_bytes = 1 << 20})) GTEST_SKIP() << "a real device is not too small";
+  const std::unique_ptr<Gpu> small = Gpu::Open(0).value();
+  SetEmulatedGpu({});
+  GpuWindows windows(test.options(), *small);
+  ASSERT_EQ(windows.Prepare(test.plan()), absl::OkStatus());
+  EXPECT_EQ(windows.Landmarks(device.landmarks()), absl::OkStatus());
+  const Regions regions = MakeRegions(Sequence(1 << 18, 8, 8, false)).value();
+  const RegionItem item = {&regions, 0, 0};
+  const WindowPlan large = PlanWindows(test.options(), {&item, 1}).value();
+  EXPECT_EQ(windows.Prepare(large).code(), absl::StatusCode::kResourceExhausted);
+  expect_no_plan(windows);
+  EXPECT_EQ(windows.Prepare(test.plan()), absl::OkStatus());
+  EXPECT_EQ(windows.Landmarks(device.landmarks()), absl::OkStatus());
 }
 
 TEST_F(GpuWindowsTest, NamesWhatIsWrongWithALayer) {
