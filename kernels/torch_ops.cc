@@ -35,14 +35,11 @@
 #include "kernels/store_slots.h"
 #include "kernels/summarize.h"
 #include "kernels/torch_ops_check.h"
+#include "kernels/torch_ops_tensors.h"
 #include "kernels/torch_ops_worker_pool.h"
 
 namespace evaserve {
 namespace {
-
-void CheckOk(const absl::Status& status) {
-  TORCH_CHECK(status.ok(), std::string(status.message()));
-}
 
 void CheckType(const at::Tensor& k) {
   TORCH_CHECK(k.scalar_type() == at::kFloat || k.scalar_type() == at::kBFloat16, "k is ",
@@ -65,7 +62,7 @@ std::vector<int32_t> Take(int& next, int64_t num_slots) {
 // step together.
 class Batch {
  public:
-  Batch(const TorchShape& shape, at::ScalarType type, const at::Tensor& mu, const at::Tensor& phi,
+  Batch(const TorchShape& shape, DType type, const at::Tensor& mu, const at::Tensor& phi,
         int64_t window, int64_t chunk, std::optional<double> scale)
       : shape_(shape),
         window_(std::min(window, shape.seq_len)),
@@ -75,8 +72,7 @@ class Batch {
         phi_(phi.to(at::kFloat).contiguous()),
         cos_(at::ones({window_, shape.head_dim / 2}, at::kFloat)),
         sin_(at::zeros_like(cos_)) {
-    pages_.layout = {type == at::kFloat ? DType::kFloat32 : DType::kBFloat16,
-                     static_cast<int>(shape.num_heads), static_cast<int>(shape.head_dim)};
+    pages_.layout = {type, static_cast<int>(shape.num_heads), static_cast<int>(shape.head_dim)};
     for (int64_t b = 0; b < shape.batch; ++b) {
       window_pages_.push_back(Take(pages_.num_pages, window_));
       summary_pages_.push_back(Take(pages_.num_pages, shape.seq_len / chunk));
@@ -191,7 +187,7 @@ at::Tensor Attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 
   const at::Tensor q_rows = TokenRows(q), k_rows = TokenRows(k), v_rows = TokenRows(v);
   const at::Tensor out = at::empty_like(q_rows);
-  Batch batch(shape, k.scalar_type(), mu, phi, window, chunk, scale);
+  Batch batch(shape, TypeOf(k), mu, phi, window, chunk, scale);
   for (int64_t begin = 0; begin < shape.seq_len; begin += window) {
     const int64_t count = std::min(window, shape.seq_len - begin);
     batch.Store(q_rows, k_rows, v_rows, begin, count);
@@ -208,7 +204,7 @@ std::tuple<at::Tensor, at::Tensor> Summarize(const at::Tensor& k, const at::Tens
   CheckType(k);
   const TorchShape shape(k);
   const int64_t count = shape.seq_len / chunk * chunk;
-  Batch batch(shape, k.scalar_type(), mu, phi, /*window=*/shape.seq_len, chunk, scale);
+  Batch batch(shape, TypeOf(k), mu, phi, /*window=*/shape.seq_len, chunk, scale);
   if (shape.batch > 0 && count > 0) {
     const at::Tensor k_rows = TokenRows(k), v_rows = TokenRows(v);
     batch.Store(at::empty_like(k_rows).zero_(), k_rows, v_rows, 0, count);

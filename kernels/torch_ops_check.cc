@@ -1,18 +1,10 @@
 #include "kernels/torch_ops_check.h"
 
-#include <algorithm>
-
 #include "kernels/page_layout.h"
+#include "kernels/torch_ops_tensors.h"
 
 namespace evaserve {
 namespace {
-
-c10::SymBool AreEqual(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
-  c10::SymBool equal = a.size() == b.size();
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    equal = equal.sym_and(a[i].sym_eq(b[i]));
-  return equal;
-}
 
 void CheckDevice(const at::Tensor& tensor, const char* name, const at::Tensor& k) {
   TORCH_CHECK(tensor.device() == k.device(), name, " is on ", tensor.device(), ", k is on ",

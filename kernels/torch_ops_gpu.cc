@@ -20,10 +20,6 @@
 namespace evaserve {
 namespace {
 
-void CheckOk(const absl::Status& status) {
-  TORCH_CHECK(status.ok(), std::string(status.message()));
-}
-
 // Tokens as rows, [batch, seq_len, num_heads, head_dim].
 at::Tensor CopyRows(const at::Tensor& x) {
   const at::Tensor rows = x.transpose(1, 2);

@@ -22,7 +22,6 @@
 // num_heads, head_dim], so that joining the heads again costs nothing. Going backward through them
 // is an error.
 
-#include <ATen/TensorUtils.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -41,6 +40,7 @@
 #include "kernels/torch_ops_check.h"
 #include "kernels/torch_ops_paper_check.h"
 #include "kernels/torch_ops_paper_items.h"
+#include "kernels/torch_ops_tensors.h"
 #include "kernels/torch_ops_worker_pool.h"
 #include "kernels/window_attend.h"
 
@@ -49,10 +49,6 @@ namespace {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-void CheckOk(const absl::Status& status) {
-  TORCH_CHECK(status.ok(), std::string(status.message()));
-}
-
 void CheckType(const at::Tensor& q) {
   TORCH_CHECK(q.scalar_type() == at::kFloat || q.scalar_type() == at::kBFloat16, "q is ",
               q.scalar_type(), ", must be float32 or bfloat16 on the CPU");
@@ -60,51 +56,9 @@ void CheckType(const at::Tensor& q) {
 
 at::Tensor Float(const at::Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
 
-// [batch, tokens..., num_heads, head_dim], a view, and back.
-at::Tensor ToRows(const at::Tensor& x) { return x.movedim(1, -2); }
-at::Tensor FromRows(const at::Tensor& rows) { return rows.movedim(-2, 1); }
-
 at::Tensor EmptyLike(const at::Tensor& q) {
   return FromRows(at::empty_symint(ToRows(q).sym_sizes(), q.options()));
 }
-
-// The tokens of q, k and v in float32 as the kernels read them: where they lie if they can be read
-// there (parts of one projection, usually), otherwise copies.
-class TokenRows {
- public:
-  TokenRows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)
-      : q_(ToRows(q)), k_(ToRows(k)), v_(ToRows(v)) {
-    const std::optional<int64_t> strides[] = {StrideOf(q_), StrideOf(k_), StrideOf(v_)};
-    if (strides[0] && strides[0] == strides[1] && strides[0] == strides[2]) {
-      stride_ = *strides[0];
-      return;
-    }
-    stride_ = q_.size(-2) * q_.size(-1);
-    for (at::Tensor* rows : {&q_, &k_, &v_}) {
-      *rows = at::empty(rows->sizes(), at::kFloat).copy_(*rows);
-    }
-  }
-
-  const float* q() const { return q_.const_data_ptr<float>(); }
-  const float* k() const { return k_.const_data_ptr<float>(); }
-  const float* v() const { return v_.const_data_ptr<float>(); }
-  int64_t stride() const { return stride_; }
-  c10::IntArrayRef sizes() const { return q_.sizes(); }
-
- private:
-  // Between two tokens; nothing if they are not rows of floats at a constant distance.
-  static std::optional<int64_t> StrideOf(const at::Tensor& rows) {
-    if (rows.scalar_type() != at::kFloat) return std::nullopt;
-    const int64_t width = rows.size(-2) * rows.size(-1);
-    const auto strides = at::detail::computeStride(rows.sizes(), rows.strides(),
-                                                   at::DimVector{rows.numel() / width, width});
-    if (!strides || (*strides)[1] != 1) return std::nullopt;
-    return (*strides)[0];
-  }
-
-  at::Tensor q_, k_, v_;
-  int64_t stride_ = 0;
-};
 
 // A checked map in the form of the kernels.
 class TorchMap {
@@ -130,10 +84,6 @@ class TorchMap {
   PackedWeight weight_;
 };
 
-DType TypeOf(const at::Tensor& q) {
-  return q.scalar_type() == at::kFloat ? DType::kFloat32 : DType::kBFloat16;
-}
-
 // What both kernels of window_attention are told.
 struct Heads {
   Heads(const at::Tensor& q, std::optional<double> scale)
@@ -146,7 +96,7 @@ struct Heads {
 };
 
 // k_bar and beta, [2, landmarks, num_heads, head_dim].
-at::Tensor MakeLandmarks(const TokenRows& rows, const PaperItems& items, const Heads& heads,
+at::Tensor MakeLandmarks(const TorchRows& rows, const PaperItems& items, const Heads& heads,
                          at::TensorList map_q, at::TensorList map_k, WorkerPool& workers) {
   const TorchMap packed_q(map_q), packed_k(map_k);
   at::Tensor landmarks = at::empty({2, items.num_landmarks(), heads.count, heads.dim}, at::kFloat);
@@ -154,9 +104,9 @@ at::Tensor MakeLandmarks(const TokenRows& rows, const PaperItems& items, const H
                         .num_heads = heads.count,
                         .head_dim = heads.dim,
                         .scale = heads.scale,
-                        .q = rows.q(),
-                        .k = rows.k(),
-                        .v = rows.v(),
+                        .q = rows.q().const_data_ptr<float>(),
+                        .k = rows.k().const_data_ptr<float>(),
+                        .v = rows.v().const_data_ptr<float>(),
                         .stride = rows.stride(),
                         .map_q = packed_q.view(),
                         .map_k = packed_k.view(),
@@ -181,7 +131,7 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   CheckType(q);
   if (q.numel() == 0) return EmptyLike(q);
   const PaperItems items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
-  const TokenRows rows(q, k, v);
+  const TorchRows rows(q, k, v, {.type = at::kFloat});
   const Heads heads(q, scale);
   TorchWorkerPool workers;
   const at::Tensor landmarks = MakeLandmarks(rows, items, heads, map_q, map_k, workers);
@@ -192,9 +142,9 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            .head_dim = heads.dim,
                            .scale = heads.scale,
                            .dtype = TypeOf(q),
-                           .q = rows.q(),
-                           .k = rows.k(),
-                           .v = rows.v(),
+                           .q = rows.q().const_data_ptr<float>(),
+                           .k = rows.k().const_data_ptr<float>(),
+                           .v = rows.v().const_data_ptr<float>(),
                            .stride = rows.stride(),
                            .k_bar = landmarks.const_data_ptr<float>(),
                            .beta = landmarks.const_data_ptr<float>() + landmarks.numel() / 2,
@@ -271,16 +221,16 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   CausalEvaParams params;
   params.shape = {static_cast<int>(q.size(1)), static_cast<int>(q.size(3)),
                   static_cast<int>(window), static_cast<int>(chunk), overlap};
-  const TokenRows rows(q, k, v);
+  const TorchRows rows(q, k, v, {.type = at::kFloat});
   const TorchMap packed_q(map_q), packed_k(map_k);
   const at::Tensor dense_bias = DenseBias(bias);
   const at::Tensor out = at::empty(rows.sizes(), at::kFloat);
   TorchWorkerPool workers;
   params.scale = ScaleOr(scale, q.size(3));
   params.dtype = TypeOf(q);
-  params.q = rows.q();
-  params.k = rows.k();
-  params.v = rows.v();
+  params.q = rows.q().const_data_ptr<float>();
+  params.k = rows.k().const_data_ptr<float>();
+  params.v = rows.v().const_data_ptr<float>();
   params.stride = rows.stride();
   params.map_q = packed_q.view();
   params.map_k = packed_k.view();

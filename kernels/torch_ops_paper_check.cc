@@ -1,20 +1,12 @@
 #include "kernels/torch_ops_paper_check.h"
 
-#include <algorithm>
-#include <vector>
+#include "kernels/torch_ops_tensors.h"
 
 namespace evaserve {
 namespace {
 
 constexpr int64_t kMaxSide = 1 << 20;  // windows, chunks and landmarks fit an int by far
 constexpr const char* kMapParts[] = {".weight", ".bias", ".norm_weight", ".norm_bias"};
-
-c10::SymBool AreEqual(c10::SymIntArrayRef a, c10::SymIntArrayRef b) {
-  c10::SymBool equal = a.size() == b.size();
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    equal = equal.sym_and(a[i].sym_eq(b[i]));
-  return equal;
-}
 
 void CheckShape(const at::Tensor& tensor, const std::string& name, const at::Tensor& q,
                 c10::SymIntArrayRef shape, const char* meaning) {

@@ -1,6 +1,5 @@
 #include "kernels/torch_ops_paper_gpu.h"
 
-#include <ATen/TensorUtils.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -19,52 +18,11 @@
 namespace evaserve {
 namespace {
 
-void CheckOk(const absl::Status& status) {
-  TORCH_CHECK(status.ok(), std::string(status.message()));
-}
-
 WindowOptions OptionsOf(const TorchPaperCall& call) {
   const int head_dim = static_cast<int>(call.q.size(-1));
   return {
       {TypeOf(call.q), head_dim}, static_cast<int>(call.q.size(1)), ScaleOr(call.scale, head_dim)};
 }
-
-// The tokens of q, k and v, [tokens..., num_heads, head_dim], where they lie if the kernels can
-// read them there (parts of one projection, usually), otherwise copies.
-class DeviceRows {
- public:
-  explicit DeviceRows(const TorchPaperCall& call)
-      : rows_{call.q.movedim(1, -2), call.k.movedim(1, -2), call.v.movedim(1, -2)} {
-    const std::optional<int64_t> strides[] = {StrideOf(rows_[0]), StrideOf(rows_[1]),
-                                              StrideOf(rows_[2])};
-    if (strides[0] && strides[0] == strides[1] && strides[0] == strides[2]) {
-      stride_ = *strides[0];
-      return;
-    }
-    stride_ = width();
-    for (at::Tensor& rows : rows_) rows = at::empty(rows.sizes(), rows.options()).copy_(rows);
-  }
-
-  const void* data(int which) const { return rows_[which].const_data_ptr(); }
-  int64_t stride() const { return stride_; }
-  int64_t width() const { return rows_[0].size(-2) * rows_[0].size(-1); }
-  c10::IntArrayRef sizes() const { return rows_[0].sizes(); }
-
- private:
-  // Between two tokens; nothing if the kernels cannot read them so.
-  static std::optional<int64_t> StrideOf(const at::Tensor& rows) {
-    const int64_t width = rows.size(-2) * rows.size(-1);
-    const auto strides = at::detail::computeStride(rows.sizes(), rows.strides(),
-                                                   at::DimVector{rows.numel() / width, width});
-    if (!strides || (*strides)[1] != 1 || !IsAligned(rows)) return std::nullopt;
-    // What the stride of a lone token is does not matter, if it is one that the kernels take.
-    const int64_t stride = rows.numel() == width ? width : (*strides)[0];
-    return stride % 8 == 0 && stride >= width ? std::optional(stride) : std::nullopt;
-  }
-
-  at::Tensor rows_[3];
-  int64_t stride_ = 0;
-};
 
 // A checked map as the kernels read it.
 class DeviceMap {
@@ -87,12 +45,12 @@ class DeviceMap {
 bool IsCausal(const TorchPaperCall& call) { return call.chunk != 0; }
 
 // `landmarks` is memory for k_bar and beta, one behind the other.
-LandmarksLayer LandmarksOf(const DeviceRows& rows, const DeviceMap& map_q, const DeviceMap& map_k,
+LandmarksLayer LandmarksOf(const TorchRows& rows, const DeviceMap& map_q, const DeviceMap& map_k,
                            const at::Tensor& landmarks) {
   LandmarksLayer layer;
-  layer.q = rows.data(0);
-  layer.k = rows.data(1);
-  layer.v = rows.data(2);
+  layer.q = rows.q().const_data_ptr();
+  layer.k = rows.k().const_data_ptr();
+  layer.v = rows.v().const_data_ptr();
   layer.stride = rows.stride();
   layer.map_q = map_q.view();
   layer.map_k = map_k.view();
@@ -166,10 +124,10 @@ std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::PlanOf(const TorchPape
 
 at::Tensor TorchPaperOps::Run(const TorchPaperCall& call, const TorchGpuStream& stream) {
   if (call.q.numel() == 0) {
-    return at::empty(call.q.movedim(1, -2).sizes(), call.q.options()).movedim(-2, 1);
+    return FromRows(at::empty(ToRows(call.q).sizes(), call.q.options()));
   }
   const std::shared_ptr<const Plan> plan = PlanOf(call, stream);
-  const DeviceRows rows(call);
+  const TorchRows rows(call.q, call.k, call.v, {.type = call.q.scalar_type(), .is_aligned = true});
   const DeviceMap map_q(call.map_q), map_k(call.map_k);
   const at::Tensor bias = call.bias ? Floats(*call.bias) : at::Tensor();
   const at::Tensor landmarks = at::empty({2, plan->landmark_room}, call.q.options()),
@@ -186,7 +144,7 @@ at::Tensor TorchPaperOps::Run(const TorchPaperCall& call, const TorchGpuStream& 
   const DType type = TypeOf(call.q);
   CheckOk(LaunchStatus(LaunchLandmarks(type, *landmarks_args, stream.stream)));
   CheckOk(LaunchStatus(LaunchWindowAttend(type, *attend_args, stream.stream)));
-  return out.movedim(-2, 1);
+  return FromRows(out);
 }
 
 at::Tensor TorchPaperOps::WindowAttention(const TorchPaperCall& call,

@@ -1,8 +1,6 @@
 // The device's part of the paper's attention in torch.ops.eva on the emulator, whose tensors are
 // the CPU's, against the operations of the CPU.
 
-#include "kernels/torch_ops_paper_gpu.h"
-
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
@@ -15,6 +13,7 @@
 #include <vector>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/torch_ops_paper_gpu.h"
 #include "kernels/torch_ops_signatures.h"
 
 namespace evaserve {
@@ -158,6 +157,15 @@ TEST_F(TorchPaperOpsTest, TakesPartsOfAProjectionAndTensorsThatBeginAnywhere) {
   for (at::Tensor* x : {&call.q, &call.k, &call.v}) {
     *x = at::randn({2 * 2 * 16 * 32 + 1}).narrow(0, 1, 2 * 2 * 16 * 32).view({2, 2, 16, 32});
   }
+  EXPECT_LT(ErrorOf(call), ToleranceOf(at::kFloat));
+}
+
+TEST_F(TorchPaperOpsTest, TakesExpandedTensors) {
+  TorchPaperCall call = WindowCall({2, 2, 16, 32}, 4, 4, false);
+  call.k = call.k.narrow(2, 0, 1).expand_as(call.q);
+  call.v = call.v.narrow(1, 0, 1).expand_as(call.q);
+  EXPECT_LT(ErrorOf(call), ToleranceOf(at::kFloat));
+  for (at::Tensor* x : {&call.q, &call.k, &call.v}) *x = x->narrow(2, 0, 1).expand_as(call.q);
   EXPECT_LT(ErrorOf(call), ToleranceOf(at::kFloat));
 }
 

@@ -89,6 +89,25 @@ class TorchPaperCpuTest : public testing::Test {
   }
 };
 
+TEST_F(TorchPaperCpuTest, ExpandedTensorsAreTakenAsTheirCopies) {
+  for (const char* name : {"eva::window_attention", "eva::causal_attention"}) {
+    // As they lie: [batch, tokens, num_heads, head_dim].
+    const std::vector<int64_t> all[] = {{1, 1, 3, 8}, {1, 16, 3, 8}, {2, 1, 3, 8}, {2, 16, 1, 8}};
+    for (const at::IntArrayRef sizes : all) {
+      Call call{.name = name};
+      for (at::Tensor* x : {&call.q, &call.k, &call.v}) {
+        *x = at::randn(sizes).expand({2, 16, 3, 8}).transpose(1, 2);
+      }
+      Call copies = call;
+      for (at::Tensor* x : {&copies.q, &copies.k, &copies.v}) *x = x->contiguous();
+      EXPECT_EQ(MessageOf(call), "") << name << ", " << sizes;
+      EXPECT_TRUE(Run(call).equal(Run(copies))) << name << ", " << sizes;
+      call.v = copies.v;
+      EXPECT_TRUE(Run(call).equal(Run(copies))) << name << ", " << sizes;
+    }
+  }
+}
+
 // A state for the longest sequence, for each, would be 1.4 GB here; states for all windows at once
 // 0.5 GB.
 TEST_F(TorchPaperCpuTest, MemoryGrowsWithTheTokensNotWithSequencesTimesTheLongest) {
