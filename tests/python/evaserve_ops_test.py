@@ -189,6 +189,18 @@ def test_errors_name_the_argument(message):
         torch.ops.eva.window_attention(**arguments | WRONG[message])
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+def test_windows_without_a_t5_bucket_for_each_pair_are_refused(overlap):
+    def layer(window: int) -> eva.EvaAttention2d:
+        return eva.EvaAttention2d(DIM, HEADS, window, 4, overlap_window=overlap, use_t5_rpe=True)
+
+    for window in (2, 3) if overlap else (3, 4):
+        with pytest.raises(ValueError, match=f"window_size is {window}, too short for use_t5_rpe"):
+            layer(window)
+    window = 4 if overlap else 5
+    assert layer(window)(tokens(1, 2 * window, 2 * window)).isfinite().all()
+
+
 def test_errors_of_the_causal_form_name_the_argument():
     with pytest.raises(RuntimeError, match="window is 5, must be a multiple of chunk = 2"):
         eva.causal_attention(Q, Q, Q, window=5, chunk=2, map_k=MAP)

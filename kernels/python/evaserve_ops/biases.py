@@ -31,7 +31,7 @@ def t5_buckets(window: int, extension: int) -> int:
 def t5_bucket_of(
     queries: int, keys: int, window: int, extension: int, *, is_causal: bool
 ) -> torch.Tensor:
-    """T5's bucket for each pair of indices, [queries, keys]."""
+    """T5's bucket for each pair of indices, [queries, keys]. ValueError if one has none."""
     buckets, max_distance = t5_buckets(window, extension), window + extension
     distance = torch.arange(queries)[:, None] - torch.arange(keys)[None]
     base = torch.zeros_like(distance)
@@ -41,6 +41,17 @@ def t5_bucket_of(
         buckets //= 2
         base, distance = torch.where(distance < 0, buckets, 0), distance.abs()
     exact = buckets // 2
-    far = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    far = exact + (far * (buckets - exact)).long()
-    return base + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
+    far = torch.log(distance.clamp(min=1).float() / exact)
+    if max_distance == exact:  # a division by nothing
+        far = torch.full_like(far, -math.inf)
+    else:
+        far /= math.log(max_distance / exact)
+    far = exact + (far * (buckets - exact)).clamp(min=-2 * buckets).long()
+    bucket = base + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
+    if bucket.min() < 0:
+        farthest = distance[bucket < 0].max()
+        raise ValueError(
+            f"window_size is {window}, too short for use_t5_rpe: max_distance is {max_distance}, "
+            f"must be above {exact}: there is no bucket for places {farthest} apart"
+        )
+    return bucket
