@@ -28,10 +28,10 @@ WANTED_RATIO = {
 
 
 def most_times_floor(line: dict) -> float | None:
-    """What a decoding step may take, in times the bytes' floor."""
+    """What a decoding step may take, in times the bytes' floor. Nobody set it for other lines."""
     if line["op"] == "decode":
         return 1.25 if line["sequences"] >= 8 else 1.5
-    return 1.2 if line["sequences"] == 1 else None
+    return 1.2 if line["op"] == "model decode" and line["sequences"] == 1 else None
 
 
 def least_share(line: dict) -> float | None:

@@ -22,6 +22,8 @@ LINES = """
 {"op": "model decode", "context": 2048, "sequences": 8, "ms": 9.1, "times_floor": 2.0}
 {"op": "eva deit-tiny/8", "context": 784, "sequences": 8, "attend_us": 20.0, \
 "landmarks_us": 8.0, "times_floor": 3.0}
+{"op": "eva wiki103", "context": 512, "sequences": 1, "attend_us": 30.0, "landmarks_us": 9.0, \
+"times_floor": 4.0}
 {"backend": "flashinfer", "skipped": "not installed"}
 {"op": "prefill window", "context": 8192, "sequences": 1, "backend": "flash", "attend_us": 171}
 {"op": "prefill window", "context": 8192, "sequences": 1, "backend": "triton", "attend_us": 149}
@@ -68,6 +70,9 @@ class ReportTest(unittest.TestCase):
             *("eva deit-tiny/8", "784", "8", "20.0", "3.00x", "-", "-"),
             "**150.0: 7.50x of >= 8.0**",
         )
+
+    def test_no_floor_is_set_for_the_papers_eva(self):
+        self.expect_row("eva wiki103", "512", "1", "30.0", "4.00x", *"---")
 
     def test_storing_is_held_to_a_copy(self):
         self.expect_row("prefill window", "8192", "1", "20.0", "**0.84 of >= 0.85**")
