@@ -129,8 +129,9 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            const OptionalTensor& lengths, std::optional<double> scale) {
   CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
   CheckType(q);
+  const std::vector<int64_t> all = LengthsOf(q, lengths);
   if (q.numel() == 0) return EmptyLike(q);
-  const PaperItems items(LengthsOf(q, lengths), RegionShapeOf(q, window, num_landmarks, overlap));
+  const PaperItems items(all, RegionShapeOf(q, window, num_landmarks, overlap));
   const TorchRows rows(q, k, v, {.type = at::kFloat});
   const Heads heads(q, scale);
   TorchWorkerPool workers;
@@ -217,6 +218,7 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            const OptionalTensor& lengths, std::optional<double> scale) {
   CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
   CheckType(q);
+  const std::vector<int64_t> all = LengthsOf(q, lengths);
   if (q.numel() == 0) return EmptyLike(q);
   CausalEvaParams params;
   params.shape = {static_cast<int>(q.size(1)), static_cast<int>(q.size(3)),
@@ -237,7 +239,6 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
   params.bias = DataOf(dense_bias);
   params.out = out.data_ptr<float>();
   params.out_stride = q.size(1) * q.size(3);
-  const std::vector<int64_t> all = LengthsOf(q, lengths);
   int64_t token = 0;
   for (std::span<const int64_t> left = all; !left.empty();) {
     const CausalStates states(left, token, params.shape, MaxStateFloats(q));

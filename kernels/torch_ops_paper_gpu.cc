@@ -107,9 +107,8 @@ std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::MakePlan(
   return std::make_shared<Plan>(Plan{batch, std::max<int64_t>(plan->landmark_elements, 8), bytes});
 }
 
-std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::PlanOf(const TorchPaperCall& call,
-                                                                 const TorchGpuStream& stream) {
-  const std::vector<int64_t> lengths = LengthsOf(call.q, call.lengths);
+std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::PlanOf(
+    const TorchPaperCall& call, const std::vector<int64_t>& lengths, const TorchGpuStream& stream) {
   std::vector<int64_t> key = {call.window,
                               call.num_landmarks,
                               call.chunk,
@@ -123,10 +122,11 @@ std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::PlanOf(const TorchPape
 }
 
 at::Tensor TorchPaperOps::Run(const TorchPaperCall& call, const TorchGpuStream& stream) {
+  const std::vector<int64_t> lengths = LengthsOf(call.q, call.lengths);
   if (call.q.numel() == 0) {
     return FromRows(at::empty(ToRows(call.q).sizes(), call.q.options()));
   }
-  const std::shared_ptr<const Plan> plan = PlanOf(call, stream);
+  const std::shared_ptr<const Plan> plan = PlanOf(call, lengths, stream);
   const TorchRows rows(call.q, call.k, call.v, {.type = call.q.scalar_type(), .is_aligned = true});
   const DeviceMap map_q(call.map_q), map_k(call.map_k);
   const at::Tensor bias = call.bias ? Floats(*call.bias) : at::Tensor();

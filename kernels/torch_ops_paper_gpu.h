@@ -39,7 +39,9 @@ class TorchPaperOps {
 
   at::Tensor Run(const TorchPaperCall& call, const TorchGpuStream& stream);
   // The one that there is, or a new one.
-  std::shared_ptr<const Plan> PlanOf(const TorchPaperCall& call, const TorchGpuStream& stream);
+  std::shared_ptr<const Plan> PlanOf(const TorchPaperCall& call,
+                                     const std::vector<int64_t>& lengths,
+                                     const TorchGpuStream& stream);
   static std::shared_ptr<const Plan> MakePlan(const TorchPaperCall& call,
                                               const std::vector<int64_t>& lengths);
 

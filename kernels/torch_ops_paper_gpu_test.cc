@@ -192,6 +192,9 @@ TEST_F(TorchPaperOpsTest, TellsAMapFromASequenceWithLengths) {
 TEST_F(TorchPaperOpsTest, TakesNoTokens) {
   EXPECT_EQ(Run(WindowCall({2, 2, 0, 32}, 8, 8, true)).size(2), 0);
   EXPECT_EQ(Run(CausalCall({0, 2, 5, 32}, 8, 8, true)).size(0), 0);
+  TorchPaperCall call = WindowCall({1, 2, 0, 32}, 8, 8, true);
+  call.lengths = at::tensor({5}, at::kLong);
+  EXPECT_THAT(MessageOf(call), HasSubstr("lengths has 5"));
 }
 
 TEST_F(TorchPaperOpsTest, AGraphNeedsACallBefore) {

@@ -6,8 +6,9 @@
 namespace evaserve {
 
 std::vector<int64_t> LengthsOf(const at::Tensor& q, const std::optional<at::Tensor>& lengths) {
-  if (!lengths)
-    return std::vector<int64_t>(q.size(0), q.numel() / (q.size(0) * q.size(1) * q.size(-1)));
+  if (!lengths) {
+    return std::vector<int64_t>(q.size(0), c10::multiply_integers(q.sizes().slice(2, q.dim() - 3)));
+  }
   const at::Tensor given = lengths->to(at::kCPU).contiguous();
   const int64_t* data = given.const_data_ptr<int64_t>();
   std::vector<int64_t> all(data, data + given.numel());

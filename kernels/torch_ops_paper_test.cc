@@ -131,5 +131,16 @@ TEST_F(TorchPaperCpuTest, MemoryGrowsWithTheTokensNotWithSequencesTimesTheLonges
   }
 }
 
+TEST_F(TorchPaperCpuTest, LengthsMustMakeUpTheTokensAlsoIfThereAreNone) {
+  for (Call call : {WindowCall({1, 2, 0, 8}), CausalCall({1, 2, 0, 8})}) {
+    EXPECT_EQ(Run(call).size(2), 0);
+    call.lengths = at::tensor({5}, at::kLong);
+    EXPECT_THAT(MessageOf(call), HasSubstr("lengths has 5"));
+    call.lengths = at::tensor(std::vector<int64_t>{});
+    EXPECT_EQ(Run(call).size(2), 0);
+  }
+  EXPECT_EQ(Run(CausalCall({0, 2, 5, 8})).size(0), 0);
+}
+
 }  // namespace
 }  // namespace evaserve
