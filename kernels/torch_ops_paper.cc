@@ -18,9 +18,9 @@
 // With lengths, int64 [sequences], batch is 1 and seq_len their sum: the sequences lie one after
 // the other, none is padded, and none depends on another. scale defaults to 1 / sqrt(head_dim).
 // CPU: float32, bfloat16; head_dim is a multiple of 4 up to 128. CUDA: float16 too, and multiples
-// of 8; lengths are read on the host. The memory of out is in the order of tokens, [batch, seq_len,
-// num_heads, head_dim], so that joining the heads again costs nothing. Going backward through them
-// is an error.
+// of 8; lengths are read on the host, and must be there while a CUDA graph is captured. The memory
+// of out is in the order of tokens, [batch, seq_len, num_heads, head_dim], so that joining the
+// heads again costs nothing. Going backward through them is an error.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>

@@ -122,6 +122,8 @@ std::shared_ptr<const TorchPaperOps::Plan> TorchPaperOps::PlanOf(
 }
 
 at::Tensor TorchPaperOps::Run(const TorchPaperCall& call, const TorchGpuStream& stream) {
+  TORCH_CHECK(!stream.is_capturing || !call.lengths || call.lengths->is_cpu(), "lengths is on ",
+              call.lengths->device(), ", must be on the CPU while a CUDA graph is captured");
   const std::vector<int64_t> lengths = LengthsOf(call.q, call.lengths);
   if (call.q.numel() == 0) {
     return FromRows(at::empty(ToRows(call.q).sizes(), call.q.options()));

@@ -204,6 +204,17 @@ TEST_F(TorchPaperOpsTest, AGraphNeedsACallBefore) {
   EXPECT_EQ(MessageOf(call, /*is_capturing=*/true), "");
 }
 
+// What is on a device can be neither read nor waited for then.
+TEST_F(TorchPaperOpsTest, AGraphNeedsLengthsOnTheHost) {
+  TorchPaperCall call = WindowCall({1, 2, 24, 32}, 8, 8, true);
+  call.lengths = at::tensor({24}, at::kLong);
+  Run(call);
+  EXPECT_EQ(MessageOf(call, /*is_capturing=*/true), "");
+  call.lengths = call.lengths->to(at::kMeta);
+  EXPECT_THAT(MessageOf(call, /*is_capturing=*/true),
+              HasSubstr("lengths is on meta, must be on the CPU while a CUDA graph is captured"));
+}
+
 TEST_F(TorchPaperOpsTest, NamesTheArgumentThatIsWrong) {
   const auto message = [&](auto change) {
     TorchPaperCall call = WindowCall({1, 2, 24, 32}, 8, 8, true);
