@@ -127,7 +127,8 @@ at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            int64_t window, int64_t num_landmarks, at::TensorList map_q,
                            at::TensorList map_k, const OptionalTensor& bias, bool overlap,
                            const OptionalTensor& lengths, std::optional<double> scale) {
-  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
+  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths, scale}, window, num_landmarks,
+                       overlap);
   CheckType(q);
   const std::vector<int64_t> all = LengthsOf(q, lengths);
   if (q.numel() == 0) return EmptyLike(q);
@@ -216,7 +217,7 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
                            int64_t window, int64_t chunk, at::TensorList map_q,
                            at::TensorList map_k, const OptionalTensor& bias, bool overlap,
                            const OptionalTensor& lengths, std::optional<double> scale) {
-  CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
+  CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths, scale}, window, chunk, overlap);
   CheckType(q);
   const std::vector<int64_t> all = LengthsOf(q, lengths);
   if (q.numel() == 0) return EmptyLike(q);
@@ -253,8 +254,9 @@ at::Tensor CausalAttention(const at::Tensor& q, const at::Tensor& k, const at::T
 at::Tensor WindowAttentionShape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 int64_t window, int64_t num_landmarks, at::TensorList map_q,
                                 at::TensorList map_k, const OptionalTensor& bias, bool overlap,
-                                const OptionalTensor& lengths, std::optional<double>) {
-  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths}, window, num_landmarks, overlap);
+                                const OptionalTensor& lengths, std::optional<double> scale) {
+  CheckWindowAttention({q, k, v, map_q, map_k, bias, lengths, scale}, window, num_landmarks,
+                       overlap);
   // Whether there are whole windows and chunks is not asked of sizes that are symbols.
   if (!lengths && !q.unsafeGetTensorImpl()->has_symbolic_sizes_strides() && q.numel() > 0) {
     CheckOk(Validate(RegionShapeOf(q, window, num_landmarks, overlap)));
@@ -265,8 +267,8 @@ at::Tensor WindowAttentionShape(const at::Tensor& q, const at::Tensor& k, const 
 at::Tensor CausalAttentionShape(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 int64_t window, int64_t chunk, at::TensorList map_q,
                                 at::TensorList map_k, const OptionalTensor& bias, bool overlap,
-                                const OptionalTensor& lengths, std::optional<double>) {
-  CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths}, window, chunk, overlap);
+                                const OptionalTensor& lengths, std::optional<double> scale) {
+  CheckCausalAttention({q, k, v, map_q, map_k, bias, lengths, scale}, window, chunk, overlap);
   return EmptyLike(q);
 }
 

@@ -1,5 +1,7 @@
 #include "kernels/torch_ops_paper_check.h"
 
+#include <limits>
+
 #include "kernels/torch_ops_tensors.h"
 
 namespace evaserve {
@@ -52,7 +54,14 @@ void CheckLengths(const std::optional<at::Tensor>& lengths, const at::Tensor& q)
                   ", must be 1 with lengths: the sequences lie one after the other");
 }
 
-void CheckTensors(const PaperAttentionTensors& t) {
+// A bias is divided by it on a device.
+void CheckScale(std::optional<double> scale) {
+  using Limits = std::numeric_limits<float>;
+  TORCH_CHECK(!scale || (*scale >= Limits::min() && *scale <= Limits::max()), "scale is ", *scale,
+              ", must be positive and finite in float32");
+}
+
+void CheckArguments(const PaperAttentionTensors& t) {
   TORCH_CHECK(t.q.scalar_type() == at::kFloat || t.q.scalar_type() == at::kBFloat16 ||
                   t.q.scalar_type() == at::kHalf,
               "q is ", t.q.scalar_type(), ", must be float32, bfloat16 or float16");
@@ -66,6 +75,7 @@ void CheckTensors(const PaperAttentionTensors& t) {
   if (!t.map_q.empty()) CheckMap(t.map_q, "map_q", t.q);
   CheckMap(t.map_k, "map_k", t.q);
   CheckLengths(t.lengths, t.q);
+  CheckScale(t.scale);
 }
 
 }  // namespace
@@ -88,7 +98,7 @@ void CheckWindowAttention(const PaperAttentionTensors& tensors, int64_t window,
   TORCH_CHECK(q.dim() == 4 || q.dim() == 5, "q has ", q.dim(),
               " dimensions, must have 4: [batch, num_heads, seq_len, head_dim], or 5: [batch, ",
               "num_heads, height, width, head_dim]");
-  CheckTensors(tensors);
+  CheckArguments(tensors);
   CheckNumber("window", window);
   CheckNumber("num_landmarks", num_landmarks);
   if (!tensors.bias) return;
@@ -107,7 +117,7 @@ void CheckCausalAttention(const PaperAttentionTensors& tensors, int64_t window, 
   const at::Tensor& q = tensors.q;
   TORCH_CHECK(q.dim() == 4, "q has ", q.dim(), " dimensions, must have 4: [batch, num_heads, ",
               "seq_len, head_dim]");
-  CheckTensors(tensors);
+  CheckArguments(tensors);
   CheckNumber("chunk", chunk);
   TORCH_CHECK(window > 0 && window <= kMaxSide && window % chunk == 0, "window is ", window,
               ", must be a multiple of chunk = ", chunk, " in [1, ", kMaxSide, "]");

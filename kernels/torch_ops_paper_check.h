@@ -16,6 +16,7 @@ struct PaperAttentionTensors {
   at::TensorList map_q, map_k;
   const std::optional<at::Tensor>& bias;
   const std::optional<at::Tensor>& lengths;
+  std::optional<double> scale;
 };
 
 // What the operations demand on every device, and of shapes that are symbols (torch.export).

@@ -151,15 +151,17 @@ at::Tensor TorchPaperOps::Run(const TorchPaperCall& call, const TorchGpuStream& 
 
 at::Tensor TorchPaperOps::WindowAttention(const TorchPaperCall& call,
                                           const TorchGpuStream& stream) {
-  CheckWindowAttention({call.q, call.k, call.v, call.map_q, call.map_k, call.bias, call.lengths},
-                       call.window, call.num_landmarks, call.overlap);
+  CheckWindowAttention(
+      {call.q, call.k, call.v, call.map_q, call.map_k, call.bias, call.lengths, call.scale},
+      call.window, call.num_landmarks, call.overlap);
   return Run(call, stream);
 }
 
 at::Tensor TorchPaperOps::CausalAttention(const TorchPaperCall& call,
                                           const TorchGpuStream& stream) {
-  CheckCausalAttention({call.q, call.k, call.v, call.map_q, call.map_k, call.bias, call.lengths},
-                       call.window, call.chunk, call.overlap);
+  CheckCausalAttention(
+      {call.q, call.k, call.v, call.map_q, call.map_k, call.bias, call.lengths, call.scale},
+      call.window, call.chunk, call.overlap);
   return Run(call, stream);
 }
 

@@ -1,6 +1,8 @@
 // The device's part of the paper's attention in torch.ops.eva on the emulator, whose tensors are
 // the CPU's, against the operations of the CPU.
 
+#include "kernels/torch_ops_paper_gpu.h"
+
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
@@ -8,12 +10,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/torch_ops_paper_gpu.h"
 #include "kernels/torch_ops_signatures.h"
 
 namespace evaserve {
@@ -232,6 +234,7 @@ TEST_F(TorchPaperOpsTest, NamesTheArgumentThatIsWrong) {
   EXPECT_THAT(message([](TorchPaperCall& c) { c.lengths = at::tensor(std::vector<int64_t>{20}); }),
               HasSubstr("the sum of lengths is 20"));
   EXPECT_THAT(message([](TorchPaperCall& c) { c.scale = 0.; }), HasSubstr("scale is 0"));
+  EXPECT_THAT(message([](TorchPaperCall& c) { c.scale = INFINITY; }), HasSubstr("scale is inf"));
   EXPECT_THAT(MessageOf(WindowCall({1, 2, 24, 12}, 8, 8, true)),
               HasSubstr("head_dim is 12; allowed: multiples of 8 on a device"));
 }

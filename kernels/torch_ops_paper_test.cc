@@ -142,5 +142,19 @@ TEST_F(TorchPaperCpuTest, LengthsMustMakeUpTheTokensAlsoIfThereAreNone) {
   EXPECT_EQ(Run(CausalCall({0, 2, 5, 8})).size(0), 0);
 }
 
+TEST_F(TorchPaperCpuTest, TheScaleIsPositiveAndFinite) {
+  for (Call call : {WindowCall({1, 2, 16, 8}), CausalCall({1, 2, 16, 8})}) {
+    for (const at::DeviceType device : {at::kCPU, at::kMeta}) {
+      for (at::Tensor* x : {&call.q, &call.k, &call.v}) *x = x->to(device);
+      call.scale = 0.5;
+      EXPECT_EQ(MessageOf(call), "");
+      for (const double scale : {0., -1., 1e-50, 1e50, double{INFINITY}, double{NAN}}) {
+        call.scale = scale;
+        EXPECT_THAT(MessageOf(call), HasSubstr("must be positive and finite")) << scale;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace evaserve

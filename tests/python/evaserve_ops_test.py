@@ -179,6 +179,8 @@ WRONG = {
     r"the sum of lengths is 7": {"lengths": torch.tensor([3, 4])},
     r"lengths has 0": {"lengths": torch.tensor([0, 8])},
     r"num_landmarks is 9": {"num_landmarks": 9},
+    r"scale is 0, must be positive": {"scale": 0.0},
+    r"scale is nan": {"scale": float("nan")},
 }
 
 
