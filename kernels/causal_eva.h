@@ -47,8 +47,7 @@ struct CausalEvaSequence {
 // position t attends with one softmax per head to
 //   - the keys of its window, and with overlap of the window before, up to t, with a bias, and
 //   - the landmarks of all chunks before its own (landmarks.h), also of its own window: their
-//   tokens
-//     are seen twice.
+//     tokens are seen twice.
 // A chunk that t completes is seen from t + 1 on. A token costs the same wherever it is in a
 // window.
 //
@@ -81,8 +80,9 @@ absl::Status Validate(const CausalEvaParams& params);
 // operation means. Reads and writes no state. InvalidArgument unless every position is 0.
 absl::Status CausalEvaReference(const CausalEvaParams& params);
 
-// Also brings the states forward. A token's result does not depend, to the bit, on how the sequence
-// was cut into calls, on the other sequences, or on the number of workers.
+// Also brings the states forward. A token's result does not depend, to the bit, on later tokens, on
+// how the sequence was cut into calls, on the other sequences, or on the number of workers, as long
+// as the sequence's numbers are finite: later tokens of its window are multiplied by zero.
 absl::Status CausalEvaCpu(const CausalEvaParams& params, WorkerPool& pool);
 
 }  // namespace evaserve

@@ -9,7 +9,8 @@
 
 namespace evaserve {
 
-// Consecutive queries that see the same keys.
+// Consecutive queries that see the same keys. No two items may share a query: workers would write
+// its result at once.
 struct ListAttendItem {
   int query_begin = 0;  // row of the first in q and out
   int num_queries = 0;
