@@ -1,14 +1,17 @@
-// torch.ops.eva on a device, through the dispatcher, against the CPU's.
+// torch.ops.eva on a device, through the dispatcher, against the CPU's. EVASERVE_TORCH_OPS in the
+// environment is another library than the build's.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -64,11 +67,12 @@ std::tuple<at::Tensor, at::Tensor> Summarize(const Inputs& in) {
       .call(in.k, in.v, in.mu, in.phi, kChunk, std::nullopt);
 }
 
-// Of the paper, on a map or causally: the operator's name, and what lies before the maps.
+// Of the paper, on a map or causally.
 struct PaperInputs {
   at::Tensor q, k, v;
   std::vector<at::Tensor> map_q, map_k;
-  at::Tensor bias;
+  std::optional<at::Tensor> bias, lengths;  // lengths stay on the host
+  bool overlap = true;
 
   PaperInputs To(at::Device device, at::ScalarType type) const {
     const auto all = [&](const std::vector<at::Tensor>& map) {
@@ -77,7 +81,9 @@ struct PaperInputs {
       return moved;
     };
     const auto to = [&](const at::Tensor& x) { return x.to(device, type); };
-    return {to(q), to(k), to(v), all(map_q), all(map_k), bias.to(device)};
+    PaperInputs moved{to(q), to(k), to(v), all(map_q), all(map_k), bias, lengths, overlap};
+    if (bias) moved.bias = bias->to(device);
+    return moved;
   }
 };
 
@@ -93,14 +99,15 @@ PaperInputs RandomPaperInputs(at::IntArrayRef sizes, at::IntArrayRef bias, at::S
 
 at::Tensor PaperAttention(const char* name, const PaperInputs& in, int64_t window, int64_t pieces) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<WindowAttentionFn>().call(
-      in.q, in.k, in.v, window, pieces, in.map_q, in.map_k, in.bias, /*overlap=*/true, std::nullopt,
+      in.q, in.k, in.v, window, pieces, in.map_q, in.map_k, in.bias, in.overlap, in.lengths,
       std::nullopt);
 }
 
 class TorchOpsCudaTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    ASSERT_NE(dlopen(EVASERVE_TORCH_OPS, RTLD_NOW), nullptr) << dlerror();
+    const char* const path = std::getenv("EVASERVE_TORCH_OPS");
+    ASSERT_NE(dlopen(path != nullptr ? path : EVASERVE_TORCH_OPS, RTLD_NOW), nullptr) << dlerror();
   }
   void SetUp() override {
     if (c10::cuda::device_count() == 0) GTEST_SKIP() << "there is no device";
@@ -128,19 +135,35 @@ TEST_F(TorchOpsCudaTest, AgreesWithTheCpu) {
 }
 
 TEST_F(TorchOpsCudaTest, ThePapersAttentionAgreesWithTheCpu) {
+  const auto same = [](PaperInputs&) {};
   const auto check = [&](const char* name, at::IntArrayRef sizes, at::IntArrayRef bias,
-                         int64_t window, int64_t pieces) {
+                         int64_t window, int64_t pieces, auto change) {
     for (const at::ScalarType type : {at::kBFloat16, at::kHalf, at::kFloat}) {
       SCOPED_TRACE(testing::Message() << name << " " << type);
-      const PaperInputs in = RandomPaperInputs(sizes, bias, type);
+      PaperInputs in = RandomPaperInputs(sizes, bias, type);
+      change(in);
       const at::Tensor out = PaperAttention(name, in.To(cuda_, type), window, pieces);
       const at::Tensor want = PaperAttention(name, in.To(at::kCPU, at::kFloat), window, pieces);
       EXPECT_LT(RelativeError(out, want), 2 * ToleranceOf(type));  // landmarks are rounded too
     }
   };
-  check("eva::window_attention", {2, 3, 28, 28, 64}, {3, 49, 169}, 7, 49);
-  check("eva::window_attention", {2, 2, 130, 32}, {2, 32, 64}, 32, 8);
-  check("eva::causal_attention", {2, 2, 300, 64}, {64, 128}, 64, 8);
+  check("eva::window_attention", {2, 3, 28, 28, 64}, {3, 49, 169}, 7, 49, same);
+  check("eva::window_attention", {2, 2, 130, 32}, {2, 32, 64}, 32, 8, same);
+  check("eva::causal_attention", {2, 2, 300, 64}, {64, 128}, 64, 8, same);
+
+  const auto plain = [](PaperInputs& in) {
+    in.bias.reset();
+    in.overlap = false;
+    in.map_q.clear();
+    in.map_k.resize(2);
+  };
+  check("eva::window_attention", {2, 3, 28, 28, 64}, {1}, 7, 49, plain);
+  check("eva::causal_attention", {2, 2, 300, 40}, {1}, 64, 8, plain);
+  const auto ragged = [](PaperInputs& in) {
+    in.lengths = at::tensor(std::vector<int64_t>{13, 200, 1, 86});
+  };
+  check("eva::window_attention", {1, 2, 300, 32}, {2, 32, 64}, 32, 8, ragged);
+  check("eva::causal_attention", {1, 2, 300, 64}, {64, 128}, 64, 8, ragged);
 }
 
 TEST_F(TorchOpsCudaTest, AGraphComputesAgainWithNewInputs) {
@@ -167,6 +190,55 @@ TEST_F(TorchOpsCudaTest, AGraphComputesAgainWithNewInputs) {
     EXPECT_LT(RelativeError(out, Attention(on_cpu)), ToleranceOf(at::kBFloat16));
     EXPECT_LT(RelativeError(keys, std::get<0>(Summarize(on_cpu))), ToleranceOf(at::kBFloat16));
   }
+}
+
+TEST_F(TorchOpsCudaTest, AGraphComputesThePapersAttentionAgainWithNewInputs) {
+  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
+  const auto new_inputs = [](at::IntArrayRef bias) {
+    PaperInputs in = RandomPaperInputs({1, 2, 300, 64}, bias, at::kBFloat16);
+    in.lengths = at::tensor(std::vector<int64_t>{13, 200, 1, 86});
+    return in;
+  };
+  const auto check = [&](const char* name, at::IntArrayRef bias) {
+    SCOPED_TRACE(name);
+    const PaperInputs in = new_inputs(bias).To(cuda_, at::kBFloat16);
+    const auto run = [&](const PaperInputs& inputs) {
+      return PaperAttention(name, inputs, /*window=*/32, /*pieces=*/8);
+    };
+    run(in);
+    at::cuda::CUDAGraph graph;
+    graph.capture_begin();
+    const at::Tensor out = run(in);
+    graph.capture_end();
+    for (int i = 0; i < 2; ++i) {
+      const PaperInputs next = new_inputs(bias);
+      in.q.copy_(next.q);
+      in.k.copy_(next.k);
+      in.v.copy_(next.v);
+      graph.replay();
+      EXPECT_LT(RelativeError(out, run(in.To(at::kCPU, at::kFloat))),
+                2 * ToleranceOf(at::kBFloat16));
+    }
+  };
+  check("eva::window_attention", {2, 32, 64});
+  check("eva::causal_attention", {32, 64});
+}
+
+TEST_F(TorchOpsCudaTest, AGraphNeedsLengthsOnTheHost) {
+  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
+  PaperInputs in = RandomPaperInputs({1, 2, 64, 32}, {32, 64}, at::kHalf).To(cuda_, at::kHalf);
+  in.lengths = at::tensor(std::vector<int64_t>{13, 51}).to(cuda_);
+  PaperAttention("eva::causal_attention", in, 32, 8);
+  std::string message;
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin();
+  try {
+    PaperAttention("eva::causal_attention", in, 32, 8);
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+  }
+  graph.capture_end();
+  EXPECT_THAT(message, HasSubstr("lengths is on cuda:0, must be on the CPU"));
 }
 
 TEST_F(TorchOpsCudaTest, AGraphNeedsACallBefore) {

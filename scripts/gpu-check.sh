@@ -20,14 +20,16 @@ results=${RESULTS:-$check/results}
 device=${DEVICE:-cuda:0}
 stages=(wrappers tests torch sanitizer bench server)
 programs=(kernels/cuda/device/device_wrapper_test kernels/cuda/device/device_step_test
-  kernels/cuda/device/device_windows_test models/evabyte/device_backend_test bench/gpu/gpu_bench
-  bench/gpu/windows_bench bench/gpu/model_bench bin/evaserve bin/eva)
+  kernels/cuda/device/device_windows_test kernels/device_torch_ops_test
+  models/evabyte/device_backend_test bench/gpu/gpu_bench bench/gpu/windows_bench
+  bench/gpu/model_bench bin/evaserve bin/eva)
+torch_ops=kernels/libevaserve_torch_ops.so
 
-# The libraries of a program that a machine without our packages lacks. cuBLASLt is not among them:
-# it is large and comes with every PyTorch for CUDA.
+# The libraries of a program that a machine without our packages lacks. cuBLASLt is not among them,
+# nor LibTorch with what lies beside it: they are large, and come with every PyTorch for CUDA.
 own_libraries() {
   ldd "$1" | awk '$3 ~ "^/" { print $3 }' |
-    grep -vE '/(lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s|cuda|cublasLt)|ld-linux.*)\.so'
+    grep -vE '/(lib(c|m|dl|rt|util|pthread|resolv|stdc\+\+|gcc_s|cuda|cublasLt)|ld-linux.*)\.so|/torch/lib/'
 }
 
 pack() {
@@ -36,11 +38,10 @@ pack() {
   scripts/build.sh cuda "${programs[@]##*/}" evaserve_torch_ops
   rm -rf "$folder"
   mkdir -p "$folder/lib" "$folder/golden" "$folder/demo"
-  for program in "${programs[@]}"; do
+  for program in "${programs[@]}" "$torch_ops"; do
     cp "build/cuda/$program" "$folder/"
     own_libraries "build/cuda/$program" | xargs -r cp -t "$folder/lib" -u
   done
-  cp build/cuda/kernels/libevaserve_torch_ops.so "$folder/"
   cp -r "${EVASERVE_GOLDEN_DIR:-../shared/golden}"/{evabyte,eva_noncausal,eva_causal}* \
     "$folder/golden/"
   cp -r demo/model demo/passage-1.txt "$folder/demo/"
@@ -53,7 +54,11 @@ cuda_libraries() {
     2> /dev/null || echo "$PWD/.deps/cublas/nvidia/cu13/lib"
 }
 
-run() { LD_LIBRARY_PATH="$(realpath "$check")/lib:$(cuda_libraries)" "$@"; }
+# With torch_libraries, the folder of LibTorch, where a stage has set it.
+run() {
+  LD_LIBRARY_PATH="$(realpath "$check")/lib:$(cuda_libraries)${torch_libraries:+:$torch_libraries}" \
+    "$@"
+}
 
 wrappers() { run "$check/device_wrapper_test"; }
 
@@ -65,8 +70,12 @@ tests() {
 }
 
 torch() {
+  local library torch_libraries=
+  library=$(realpath "$check/${torch_ops##*/}")
   python3 -c 'import torch' 2> /dev/null || { echo "no PyTorch: skipped"; return 0; }
-  run python3 tests/python/torch_export_test.py "$check/libevaserve_torch_ops.so"
+  run python3 tests/python/torch_export_test.py "$library"
+  torch_libraries=$(python3 -c 'import torch; print(torch.__path__[0] + "/lib")')
+  EVASERVE_TORCH_OPS=$library run "$check/device_torch_ops_test"
 }
 
 sanitizer() {

@@ -128,15 +128,34 @@ class TorchExportTest(unittest.TestCase):
         if test_device() == "cpu":
             self.skipTest("no device")
         q, k, v = torch.randn(3, 2, NUM_HEADS, 70, HEAD_DIM)
+        ragged = torch.randn(3, 1, NUM_HEADS, 70, HEAD_DIM)
+        image = torch.randn(3, 2, NUM_HEADS, 8, 12, HEAD_DIM)
         maps = random_map("cpu"), random_map("cpu")
+        linear = random_map("cpu")[:2]
         per_head = torch.randn(2, NUM_HEADS, HEAD_DIM)
-        for op, arguments in (
-            (torch.ops.eva.attention, (q, k, v, *per_head, WINDOW, CHUNK)),
-            (torch.ops.eva.window_attention, (q, k, v, WINDOW, 8, *maps)),
-            (torch.ops.eva.causal_attention, (q, k, v, WINDOW, CHUNK, *maps)),
+        bias = torch.randn(NUM_HEADS, WINDOW, 2 * WINDOW)
+        lengths = torch.tensor([13, 40, 1, 16])
+        window, causal = torch.ops.eva.window_attention, torch.ops.eva.causal_attention
+        overlap = {"overlap": True}
+        for op, arguments, options in (
+            (torch.ops.eva.attention, (q, k, v, *per_head, WINDOW, CHUNK), {}),
+            (window, (q, k, v, WINDOW, 8, *maps), {}),
+            (window, (q, k, v, WINDOW, 8, [], linear, bias), overlap),
+            (window, (*ragged, WINDOW, 8, *maps, bias), {"lengths": lengths, **overlap}),
+            (window, (*image, 4, 6, *maps, torch.randn(NUM_HEADS, 16, 64)), overlap),
+            (causal, (q, k, v, WINDOW, CHUNK, *maps), {}),
+            (causal, (*ragged, WINDOW, CHUNK, *maps, bias[0]), {"lengths": lengths, **overlap}),
         ):
             there = torch.utils._pytree.tree_map_only(torch.Tensor, lambda x: x.cuda(), arguments)
-            torch.testing.assert_close(op(*there).cpu(), op(*arguments), atol=1e-4, rtol=1e-4)
+            want = op(*arguments, **options)
+            with self.subTest(op=op, options=options):
+                out = op(*there, **options)
+                torch.testing.assert_close(out.cpu(), want, atol=1e-4, rtol=1e-4)
+            for dtype in (torch.bfloat16, torch.float16):
+                with self.subTest(op=op, options=options, dtype=dtype):
+                    out = op(*(x.to(dtype) for x in there[:3]), *there[3:], **options)
+                    error = (out.cpu().float() - want).norm() / want.norm()
+                    self.assertLess(error, 3e-2 if dtype == torch.bfloat16 else 5e-3)
 
     def test_out_is_contiguous_where_q_is_not(self) -> None:
         for device in (test_device(), "meta"):
