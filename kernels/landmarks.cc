@@ -5,11 +5,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/adaptive_norm.h"
 
 namespace evaserve {
 namespace {
-
-constexpr double kNormEps = 1e-5;
 
 using Row = std::vector<double>;
 
@@ -53,7 +52,8 @@ Row Map(const AdaptiveMap& map, const Row& x) {
   for (const double value : y) mean += value / size;
   for (const double value : y) variance += (value - mean) * (value - mean) / size;
   for (size_t o = 0; o < y.size(); ++o) {
-    y[o] = (y[o] - mean) / std::sqrt(variance + kNormEps) * map.norm_weight[o] + map.norm_bias[o];
+    y[o] = (y[o] - mean) / std::sqrt(variance + kAdaptiveNormEps) * map.norm_weight[o] +
+           map.norm_bias[o];
   }
   return y;
 }

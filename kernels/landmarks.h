@@ -11,7 +11,7 @@
 namespace evaserve {
 
 // The learned map of the mean of a chunk, the same for all heads: a linear layer, then LayerNorm
-// (eps 1e-5) unless norm_weight is null.
+// (kAdaptiveNormEps) unless norm_weight is null.
 struct AdaptiveMap {
   const PackedWeight* weight = nullptr;  // float32, [head_dim, head_dim]; null: there is no map
   const float* bias = nullptr;           // [head_dim]

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/adaptive_norm.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/landmarks.h"
 
@@ -10,7 +11,6 @@ namespace evaserve {
 // y = map(x) for rows [head_dim], one behind the other. A row's result does not depend on the
 // others.
 inline void ApplyMap(const AdaptiveMap& map, const float* x, int rows, int head_dim, float* y) {
-  constexpr float kNormEps = 1e-5f;
   const CpuKernels& kernels = GetCpuKernels();
   for (int begin = 0; begin < head_dim; begin += kLinearBlock) {
     LinearTile tile;
@@ -28,7 +28,7 @@ inline void ApplyMap(const AdaptiveMap& map, const float* x, int rows, int head_
   if (map.norm_weight == nullptr) return;
   for (int i = 0; i < rows; ++i) {
     float* row = y + int64_t{i} * head_dim;
-    kernels.layer_norm(row, map.norm_weight, map.norm_bias, row, head_dim, kNormEps);
+    kernels.layer_norm(row, map.norm_weight, map.norm_bias, row, head_dim, kAdaptiveNormEps);
   }
 }
 

@@ -6,6 +6,7 @@
 // values of a chunk as it walks over the members again. A row is spread over the lanes by eight
 // dimensions each; the rest of a warp takes the next rows. Sums are float32.
 
+#include "kernels/adaptive_norm.h"
 #include "kernels/cuda/vectors.h"
 #include "kernels/cuda/window_args.h"
 
@@ -23,7 +24,6 @@ struct Landmarks {
   // Means of queries and of keys, and both mapped: [2, kChunks, kHeadDim] each.
   static constexpr int kSharedFloats = 2 * 2 * kChunks * kHeadDim;
   static constexpr int kSharedBytes = kSharedFloats * 4;
-  static constexpr float kNormEps = 1e-5f;
 
   struct Row {
     float at[8];
@@ -139,7 +139,7 @@ struct Landmarks {
       row.at[i] -= mean;
       if (is_active) squares = ptx::Fma(row.at[i], row.at[i], squares);
     }
-    const float factor = ptx::ReciprocalSqrt(SumOfRow(squares) / args.head_dim + kNormEps);
+    const float factor = ptx::ReciprocalSqrt(SumOfRow(squares) / args.head_dim + kAdaptiveNormEps);
     if (!is_active) return {};
     EVASERVE_UNROLL
     for (int i = 0; i < 8; ++i) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/adaptive_norm.h"
 #include "kernels/relative_bias.h"
 #include "kernels/window_attend.h"
 #include "models/io/json_fields.h"
@@ -13,7 +14,6 @@ namespace {
 
 constexpr int kMaxSide = 4096;
 constexpr int kMaxLandmarks = 1 << 20;
-constexpr float kAdaptiveNormEps = 1e-5f;
 
 AdaptiveProj ReadProj(JsonFields& fields) {
   const std::string name = fields.String("adaptive_proj", "default");
