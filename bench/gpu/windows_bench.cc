@@ -1,20 +1,26 @@
 // The paper's EVA on the device against the bytes that it cannot do without, at the speed of the
-// device's own copy, in one run. One JSON object a line. How the answer is checked:
-// kernels/cuda/gpu_windows_test.cc; run it first.
+// device's own copy, in one run. One JSON object a line. Every answer is compared with the CPU's
+// before the time is taken.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <functional>
 #include <random>
 #include <vector>
 
 #include "bench/gpu/device_timer.h"
 #include "bench/gpu/kernel_bench_main.h"
+#include "bench/gpu/windows_answer.h"
 #include "kernels/cuda/gpu_windows.h"
 
 namespace evaserve {
 namespace {
 
 constexpr DType kType = DType::kBFloat16;
+// Of the root mean squares: landmarks, weights and results are rounded to bfloat16.
+constexpr double kTolerance = 1e-2;
 
 // A layer of a published model. bench/gpu/windows_baseline.py has the same maps.
 struct Layer {
@@ -52,15 +58,22 @@ class Bench {
   struct Times {
     double landmarks = 0., attend = 0.;
   };
-  Times Time(const Layer& layer, const WindowPlan& plan, int64_t num_rows) {
+  // `answer` is what must come out of the layer's numbers, from its first row on.
+  using Answer = std::function<std::vector<float>(const LayerNumbers& numbers)>;
+  Times Time(const Layer& layer, const WindowPlan& plan, int64_t num_rows, const Answer& answer) {
     const int width = layer.width(), d = layer.head_dim;
-    const GpuMemory qkv = Random(num_rows * 3 * width),
-                    out = Must(gpu_.Allocate(num_rows * width * 2)),
-                    k_bar = Random(plan.landmark_elements + 8),
-                    beta = Random(plan.landmark_elements + 8),
-                    numbers = Must(gpu_.Allocate((int64_t{d} + 3) * d * 4)),
-                    bias = Must(gpu_.Allocate(plan.bias_head_stride * layer.num_heads * 4));
-    const auto* const map = numbers.as<float>();
+    const int64_t bias_size = plan.bias_head_stride * (layer.is_causal() ? 1 : layer.num_heads);
+    const LayerNumbers numbers{.num_heads = layer.num_heads,
+                               .head_dim = d,
+                               .qkv = Random(num_rows * 3 * width),
+                               .k_bar = Random(plan.landmark_elements),
+                               .beta = Random(plan.landmark_elements),
+                               .map = Random((int64_t{d} + 3) * d),
+                               .bias = Random(bias_size)};
+    const GpuMemory qkv = Upload(Narrow(numbers.qkv)), k_bar = Upload(Narrow(numbers.k_bar)),
+                    beta = Upload(Narrow(numbers.beta)), map_numbers = Upload(numbers.map),
+                    bias = Upload(numbers.bias), out = Must(gpu_.Allocate(num_rows * width * 2));
+    const auto* const map = map_numbers.as<float>();
     const auto* const q = qkv.as<uint16_t>();
     LandmarksLayer landmarks;
     landmarks.q = q;
@@ -68,6 +81,7 @@ class Bench {
     landmarks.v = q + 2 * width;
     landmarks.stride = 3 * width;
     landmarks.map_q = landmarks.map_k = {map, map + d * d, map + d * d + d, map + d * d + 2 * d};
+    landmarks.mu_scale = layer.is_causal() ? 1.f : 0.5f;
     landmarks.k_bar = k_bar.as<void>();
     landmarks.beta = beta.as<void>();
     WindowLayer attend;
@@ -83,6 +97,9 @@ class Bench {
     attend.out_stride = width;
     GpuWindows windows(layer.options(), gpu_);
     Must(windows.Prepare(plan));
+    Must(windows.Landmarks(landmarks));
+    Must(windows.Attend(attend));
+    Check(layer, out, answer(numbers));
     Times times;
     times.attend = timer_.Time([&] { return windows.Attend(attend); });
     times.landmarks = timer_.Time([&] { return windows.Landmarks(landmarks); });
@@ -90,13 +107,36 @@ class Bench {
   }
 
  private:
-  GpuMemory Random(int64_t elements) {
-    std::vector<uint16_t> values(elements);
+  // As bfloat16 has them.
+  std::vector<float> Random(int64_t count) {
+    std::vector<float> values(count);
     std::normal_distribution<float> normal;
-    for (uint16_t& x : values) x = ToBFloat16(normal(random_)).bits;
-    GpuMemory memory = Must(gpu_.Allocate(elements * 2));
-    Must(gpu_.ToDevice(memory.as<void>(), values.data(), elements * 2));
+    for (float& x : values) x = ToFloat(ToBFloat16(normal(random_)));
+    return values;
+  }
+  static std::vector<BFloat16> Narrow(const std::vector<float>& values) {
+    std::vector<BFloat16> narrow(values.size());
+    std::ranges::transform(values, narrow.begin(), ToBFloat16);
+    return narrow;
+  }
+  template <typename T>
+  GpuMemory Upload(const std::vector<T>& values) {
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    GpuMemory memory = Must(gpu_.Allocate(bytes));
+    Must(gpu_.ToDevice(memory.as<void>(), values.data(), bytes));
     return memory;
+  }
+
+  // Ends the program if the answer is another.
+  void Check(const Layer& layer, const GpuMemory& out, const std::vector<float>& want) {
+    std::vector<BFloat16> got(want.size());
+    Must(gpu_.ToHost(got.data(), out.as<void>(), static_cast<int64_t>(got.size() * 2)));
+    std::vector<float> floats(got.size());
+    std::ranges::transform(got, floats.begin(), [](BFloat16 x) { return ToFloat(x); });
+    const double error = RelativeError(floats, want);
+    if (error < kTolerance) return;
+    std::fprintf(stderr, "%s: the answer is %.1e off\n", layer.op, error);
+    std::exit(1);
   }
 
   Gpu& gpu_;
@@ -125,14 +165,20 @@ void RunMaps(Bench& bench, const Layer& layer, int batch, double copy_rate) {
   const int64_t tokens = int64_t{batch} * regions.num_tokens,
                 landmarks = int64_t{batch} * regions.num_chunks;
   Print(layer, regions.num_tokens, batch, {tokens, tokens, landmarks, tokens, landmarks},
-        bench.Time(layer, plan, tokens), copy_rate);
+        bench.Time(layer, plan, tokens,
+                   [&](const LayerNumbers& numbers) { return AnswerOfMaps(numbers, items); }),
+        copy_rate);
 }
 
 void RunTexts(Bench& bench, const Layer& layer, int tokens, int batch, double copy_rate) {
   const std::vector<int> lengths(batch, tokens);
   const WindowPlan plan = Must(PlanCausal(layer.options(), layer.causal, lengths));
   const int64_t all = int64_t{batch} * tokens, landmarks = all / layer.causal.chunk;
-  Print(layer, tokens, batch, {all, all, landmarks, all, landmarks}, bench.Time(layer, plan, all),
+  Print(layer, tokens, batch, {all, all, landmarks, all, landmarks},
+        bench.Time(layer, plan, all,
+                   [&](const LayerNumbers& numbers) {
+                     return AnswerOfTexts(numbers, layer.causal, lengths);
+                   }),
         copy_rate);
 }
 
@@ -142,13 +188,17 @@ void RunSteps(Bench& bench, const Layer& layer, int position, int batch, double 
   const int keys = shape.num_keys(), chunks = (position + 1) / shape.chunk;
   std::vector<CausalStep> steps;
   for (int i = 0; i < batch; ++i) {
-    steps.push_back({position, i, 1, int64_t{i} * keys, int64_t{i} * chunks, chunks});
+    const int row = i * keys + position % keys;
+    steps.push_back({position, row, 1, int64_t{i} * keys, int64_t{i} * chunks, chunks});
   }
   const WindowPlan plan = Must(PlanSteps(layer.options(), shape, steps));
   const int seen = position % shape.window + 1 + (position >= shape.window ? shape.extension() : 0);
   const int64_t n = batch;
-  Print(layer, position + 1, batch, {n, n * seen, n * (chunks - 1), n * shape.chunk, n},
-        bench.Time(layer, plan, n * keys), copy_rate);
+  Print(
+      layer, position + 1, batch, {n, n * seen, n * (chunks - 1), n * shape.chunk, n},
+      bench.Time(layer, plan, n * keys,
+                 [&](const LayerNumbers& numbers) { return AnswerOfSteps(numbers, shape, steps); }),
+      copy_rate);
 }
 
 void Run(Bench& bench, bool is_small) {
