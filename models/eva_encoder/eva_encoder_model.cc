@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,7 @@ constexpr int kTextInput = 4;                 // and with text
 constexpr int64_t kTokensPerPass = 8192;
 // Half of what a message can carry.
 constexpr int64_t kMaxOutputBytes = 1 << 30;
+constexpr int64_t kMaxRequestTokens = 1 << 19;
 
 using Outputs = TensorModel::Outputs;
 using Inputs = TensorModel::Inputs;
@@ -106,6 +108,7 @@ absl::StatusOr<std::vector<Outputs>> EvaEncoderModel::Run(std::span<const Inputs
   const std::vector<EncoderRow> all = RowsOf(*tasks);
   for (std::span<const EncoderRow> rows = all; !rows.empty();) {
     const std::span<const EncoderRow> pass = NextPass(rows);
+    if (!is_wanted()()) return absl::CancelledError("nobody waits for the outputs");
     if (absl::Status status = RunPass(pass); !status.ok()) return status;
     rows = rows.subspan(pass.size());
   }
@@ -136,11 +139,20 @@ absl::StatusOr<EncoderRows> EvaEncoderModel::ReadRows(const Inputs& inputs) cons
   return ReadEncoderTexts(inputs[kTextInput], *text_, config());
 }
 
+const char* NameOfRows(const TensorModel::Inputs& inputs) {
+  return inputs[kInputIds].shape.empty() ? "text_input" : "input_ids";
+}
+
 absl::StatusOr<EncoderTask> EvaEncoderModel::MakeTask(const Inputs& inputs) const {
   absl::StatusOr<EncoderRows> rows = ReadRows(inputs);
   if (!rows.ok()) return rows.status();
   EncoderTask task;
   task.rows = *std::move(rows);
+  if (std::ssize(task.rows.tokens) > kMaxRequestTokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(NameOfRows(inputs), ": got ", task.rows.lengths.size(), " rows of ",
+                     task.rows.tokens.size(), " tokens together, allowed are ", kMaxRequestTokens));
+  }
   if (config().has_masked_lm_head) {
     absl::StatusOr<MaskedPlaces> masks =
         ReadMaskedPlaces(inputs[kMaskPositions], inputs[kTopK], task.rows, config());
@@ -150,11 +162,10 @@ absl::StatusOr<EncoderTask> EvaEncoderModel::MakeTask(const Inputs& inputs) cons
   outputs_.Shape(inputs, task);
   const int64_t bytes = outputs_.MaxBytes(task);
   if (bytes <= kMaxOutputBytes) return task;
-  return absl::InvalidArgumentError(
-      absl::StrCat(inputs[kInputIds].shape.empty() ? "text_input" : "input_ids", ": ",
-                   task.rows.lengths.size(), " rows of up to ", task.rows.longest, " tokens, with ",
-                   task.masks.columns, " masks and ", task.masks.most, " guesses for each, give ",
-                   bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
+  return absl::InvalidArgumentError(absl::StrCat(
+      NameOfRows(inputs), ": ", task.rows.lengths.size(), " rows of up to ", task.rows.longest,
+      " tokens, with ", task.masks.columns, " masks and ", task.masks.most,
+      " guesses for each, give ", bytes, " bytes of outputs, allowed are ", kMaxOutputBytes));
 }
 
 absl::StatusOr<std::vector<EncoderTask>> EvaEncoderModel::MakeTasks(
@@ -224,11 +235,16 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadEvaEncoderModel(
   if (!config.ok()) return config.status();
   if (absl::Status status = RequireCpu(options.device); !status.ok()) return status;
   std::optional<MaskedText> text;
-  if (config->has_masked_lm_head && std::filesystem::exists(directory / "dict.txt")) {
+  std::error_code error;
+  const std::filesystem::path dictionary = directory / "dict.txt";
+  if (config->has_masked_lm_head && std::filesystem::exists(dictionary, error)) {
     absl::StatusOr<MaskedText> loaded = MaskedText::Load(directory, *config);
     if (!loaded.ok()) return loaded.status();
     text = *std::move(loaded);
     config->mask_token = text->mask_token();
+  }
+  if (error) {
+    return absl::InternalError(absl::StrCat(dictionary.string(), ": ", error.message()));
   }
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(directory);
   if (!checkpoint.ok()) return checkpoint.status();

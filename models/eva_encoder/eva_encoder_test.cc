@@ -221,14 +221,33 @@ TEST_F(EvaEncoderTest, RefusesRowsThatTheAttentionCannotCut) {
 TEST_F(EvaEncoderTest, RefusesMoreOutputsThanAMessageCarries) {
   const int64_t row_bytes = (64 * (16 + 40) + 16) * sizeof(float);
   const int64_t rows = (int64_t{1} << 30) / row_bytes + 1;
+  const auto one_long = [](int64_t rows) {
+    std::vector<int64_t> lengths(rows, 1);
+    lengths[0] = 64;
+    return lengths;
+  };
   EncoderRequest all(std::vector<int64_t>(rows * 64, 2), rows, 64);
+  all.SetLengths(one_long(rows));
   EXPECT_THAT(ErrorOf(all), IsError(kInvalid, "input_ids", "bytes of outputs"));
   all.SetWantedOutputs({kEmbedding});
   EXPECT_TRUE(model_->CountTokens(*all.inputs()).ok());
-  const EncoderRequest half(std::vector<int64_t>((rows / 2 + 1) * 64, 2), rows / 2 + 1, 64);
+  EncoderRequest half(std::vector<int64_t>((rows / 2 + 1) * 64, 2), rows / 2 + 1, 64);
+  half.SetLengths(one_long(rows / 2 + 1));
   const TensorModel::Inputs* both[] = {half.inputs(), half.inputs()};
   EXPECT_THAT(model_->Run(both).status(),
               IsError(absl::StatusCode::kResourceExhausted, "bytes of outputs"));
+}
+
+TEST_F(EvaEncoderTest, RefusesMoreTokensThanARequestMayHave) {
+  EXPECT_THAT(ErrorOf(EncoderRequest(std::vector<int64_t>(8193 * 64, 2), 8193, 64)),
+              IsError(kInvalid, "input_ids: got 8193 rows of 524352 tokens", "524288"));
+}
+
+TEST_F(EvaEncoderTest, EndsWhenNobodyWaitsAnyMore) {
+  const EncoderRequest request(RandomTokens(12, 1), 2, 6);
+  const TensorModel::Inputs* requests[] = {request.inputs()};
+  model_->set_is_wanted([] { return false; });
+  EXPECT_TRUE(absl::IsCancelled(model_->Run(requests).status()));
 }
 
 class LoadEvaEncoderModelTest : public ::testing::Test {

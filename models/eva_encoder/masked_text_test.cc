@@ -170,6 +170,13 @@ TEST_F(FillMaskTest, RefusesTextsThatAreNone) {
   EXPECT_TRUE(error_of("").ok());
 }
 
+TEST_F(FillMaskTest, ADictionaryThatCannotBeLookedForIsAnError) {
+  std::filesystem::remove(directory_.path() / "dict.txt");
+  std::filesystem::create_symlink("dict.txt", directory_.path() / "dict.txt");
+  EXPECT_THAT(LoadEvaEncoderModel(directory_.path(), TinyMaskedLmJson(), {}, workers_).status(),
+              IsError(absl::StatusCode::kInternal, "dict.txt"));
+}
+
 TEST_F(FillMaskTest, ADictionaryOfAnotherSizeIsAnErrorOfTheModel) {
   WriteFile(directory_.path() / "dict.txt", "w0 1\n");
   EXPECT_THAT(LoadEvaEncoderModel(directory_.path(), TinyMaskedLmJson(), {}, workers_).status(),

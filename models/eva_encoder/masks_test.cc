@@ -149,7 +149,7 @@ TEST_F(MasksTest, RefusesNumbersOfGuessesThatThereAreNot) {
 }
 
 TEST_F(MasksTest, RefusesMoreGuessesThanAMessageCarries) {
-  const int64_t rows = 2, columns = (int64_t{1} << 30) / (rows * 40 * 12) + 1;
+  const int64_t rows = 2, columns = (int64_t{1} << 30) / (rows * 40 * (12 + 8)) + 1;
   EncoderRequest request(RandomTokens(8, 1), rows, 4);
   request.SetMaskPositions(std::vector<int64_t>(rows * columns, -1));
   request.SetTopK({40, 1});

@@ -37,6 +37,10 @@ void Append(T value, std::string& data) {
   data.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
+int64_t NumGuesses(const EncoderTask& task) {
+  return std::ssize(task.rows.lengths) * task.masks.columns * task.masks.most;
+}
+
 bool WantsGuesses(const EncoderTask& task) {
   return task.outputs.size() > kTopTokens &&
          std::any_of(task.outputs.begin() + kTopTokens, task.outputs.end(), IsWanted);
@@ -87,6 +91,7 @@ int64_t EncoderOutputs::MaxBytes(const EncoderTask& task) const {
         i == kTopWords ? sizeof(uint32_t) + text_->max_word_bytes() : ElementBytes(TypeOf(i));
     bytes += NumElements(task.outputs[i]) * element_bytes;
   }
+  if (WantsGuesses(task)) bytes += NumGuesses(task) * static_cast<int64_t>(sizeof(TokenLogprob));
   return bytes;
 }
 
@@ -95,8 +100,7 @@ void EncoderOutputs::Allocate(EncoderTask& task) const {
     task.outputs[i].data.resize(NumElements(task.outputs[i]) * sizeof(float));
   }
   if (!WantsGuesses(task)) return;
-  task.guesses.assign(std::ssize(task.rows.lengths) * task.masks.columns * task.masks.most,
-                      kNoGuess);
+  task.guesses.assign(NumGuesses(task), kNoGuess);
 }
 
 void EncoderOutputs::WriteGuesses(EncoderTask& task) const {

@@ -16,7 +16,7 @@ namespace evaserve {
 namespace {
 
 constexpr int kTextInput = 0, kBeamSize = 1, kLengthPenalty = 2, kMaxTokens = 3;  // inputs
-// Of all rows: a request is one piece of work, which nothing ends before its time.
+// Of all rows: a request is one piece of work, for which others wait.
 constexpr int64_t kMaxRequestSlots = int64_t{8} * kMaxSlots;
 
 using Outputs = TensorModel::Outputs;

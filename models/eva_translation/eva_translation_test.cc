@@ -232,7 +232,7 @@ TEST_F(EvaTranslationTest, GivesBackTheMemoryOfAWideSearch) {
   EXPECT_EQ(Run(small), want);
 }
 
-// One call of the model: nothing ends it before its time.
+// One call of the model: others wait for its end.
 TEST_F(EvaTranslationTest, RefusesMoreWorkThanARequestMayBe) {
   TranslationRequest wide(Texts(256, "e4"));
   wide.BeamSize(64).MaxTokens(31);

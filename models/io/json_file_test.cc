@@ -38,6 +38,13 @@ TEST(ParseJsonObjectTest, RefusesAKeyThatComesTwice) {
   EXPECT_TRUE(ParseJsonObject(R"({"a": {"b": 1}, "b": 2})", "file").ok());
 }
 
+TEST(ParseJsonObjectTest, TakesTimeInProportion) {
+  const std::string text = "{\"a\": [" + Repeated("{},", 200'000) + "{}]}";
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(ParseJsonObject(text, "file").ok());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));  // not minutes
+}
+
 TEST(ParseJsonObjectTest, TakesWhatIsNestedToTheLimit) {
   const auto json = ParseJsonObject(Nested(63), "file");
   ASSERT_TRUE(json.ok()) << json.status();

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/float_buffer.h"
+#include "models/memory_guard.h"
 #include "models/vision/image_decoder.h"
 
 namespace evaserve {
@@ -151,7 +152,9 @@ absl::Status VisionModel::DecodeImages(const InputTensor& images, float* pixels)
   const std::vector<std::string_view> files = BytesElements(images.data);
   std::vector<absl::Status> statuses(files.size());
   workers_.Run(static_cast<int>(files.size()), [&](int i, int /*worker*/) {
-    statuses[i] = ProcessImage(files[i], parts_.processing, pixels + i * pixels_per_image());
+    statuses[i] = GuardMemory("the image", [&] {
+      return ProcessImage(files[i], parts_.processing, pixels + i * pixels_per_image());
+    });
   });
   for (size_t i = 0; i < statuses.size(); ++i) {
     if (!statuses[i].ok()) return OfElement(i, statuses[i]);
@@ -164,6 +167,7 @@ absl::Status VisionModel::RunPasses(const float* pixels, int batch, float* featu
   const int pass = std::max(1, kTokensPerPass / parts_.network->num_tokens());
   const int64_t feature_size = parts_.network->feature_size();
   for (int begin = 0; begin < batch; begin += pass) {
+    if (!is_wanted()()) return absl::CancelledError("nobody waits for the images");
     absl::Status status =
         parts_.network->Run(pixels + begin * pixels_per_image(), std::min(pass, batch - begin),
                             features + begin * feature_size);

@@ -44,7 +44,7 @@ struct VisionModelParts {
 //   pixel_values  FP32 [n, 3, size, size]  pixels as the network takes them
 //   image         BYTES [n]                JPEG or PNG files, to be processed as the model declares
 //
-// Images are at most 256 in a request, and have at most kMaxImagePixels together; CountTokens()
+// Images are at most 256 in a request, and have at most 4 * kMaxImagePixels together; CountTokens()
 // looks at their headers for that.
 //
 // Its outputs: logits FP32 [n, num_classes], and embedding FP32 [n, feature_size], the pooled

@@ -276,6 +276,25 @@ TEST(EngineTest, AFailureThatDoesNotComeBackAloneHurtsNobody) {
   EXPECT_TRUE(second->WaitUntilDone().status.ok());
 }
 
+TEST(EngineTest, AModelThatIsLostAtTheSecondTryIsLost) {
+  absl::Status lost;
+  FakeEngine fake({.on_model_lost = [&lost](const absl::Status& status) { lost = status; }});
+  auto first = std::make_shared<RecordingSink>();
+  auto second = std::make_shared<RecordingSink>();
+  int calls = 0;
+  fake.control->FailIf([&calls](std::span<const TokenId>) -> absl::Status {
+    return calls++ == 0 ? absl::InternalError("once") : absl::UnavailableError("gone");
+  });
+  fake.control->Hold();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 10, first)).ok());
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("cd", 10, second)).ok());
+  fake.control->Release();
+
+  EXPECT_TRUE(absl::IsUnavailable(first->WaitUntilDone().status));
+  EXPECT_TRUE(absl::IsUnavailable(second->WaitUntilDone().status));
+  EXPECT_TRUE(absl::IsUnavailable(lost));
+}
+
 // A model that promises itself smaller than it is.
 class MiscountingModel final : public FakeModel {
  public:

@@ -150,6 +150,7 @@ void StepLoop::StepOneByOne(const absl::Status& status) {
   for (size_t i = 0; i < batch_.size(); ++i) {
     absl::StatusOr<std::vector<StepResult>> result = status;
     if (batch_.size() > 1) result = RunModel(std::span(items_).subspan(i, 1));
+    if (absl::IsUnavailable(result.status())) return LoseModel(result.status());
     if (result.ok()) {
       TakeResult(*batch_[i], std::move(result->front()), Clock::now());
     } else {

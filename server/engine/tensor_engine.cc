@@ -106,6 +106,7 @@ EngineState TensorEngine::state() const {
           .waiting = queue_.num_waiting(),
           .waiting_tokens = queue_.waiting_tokens(),
           .pages_used = pool.total_pages - pool.free_pages,
+          .pages_promised = pool.total_pages - pool.free_pages,
           .pages_total = pool.total_pages,
           .page_bytes = pool.page_bytes};
 }
@@ -206,17 +207,21 @@ absl::Status TensorEngine::WhyUnwanted(const Waiting& one) const {
 
 void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start) {
   if (absl::IsUnavailable(status)) options_.on_model_lost(status);  // nobody is sent here again
-  const bool again = batch.size() > 1 && !absl::IsUnavailable(status) && !absl::IsCancelled(status);
+  bool again = batch.size() > 1 && !absl::IsUnavailable(status) && !absl::IsCancelled(status);
+  absl::StatusOr<std::vector<TensorModel::Outputs>> result = status;
   for (Waiting& one : batch) {
-    absl::StatusOr<std::vector<TensorModel::Outputs>> result = status;
-    if (again) result = RunModel({&one, 1});
-    if (result.ok()) {
-      End(std::move(one), absl::OkStatus(), std::move(result->front()), start);
-      continue;
+    absl::Status unwanted = WhyUnwanted(one);
+    if (again && unwanted.ok()) {
+      result = RunModel({&one, 1});
+      if (result.ok()) {
+        End(std::move(one), absl::OkStatus(), std::move(result->front()), start);
+        continue;
+      }
+      again = !absl::IsUnavailable(result.status());
+      if (!again) options_.on_model_lost(result.status());
+      unwanted = absl::IsCancelled(result.status()) ? WhyUnwanted(one) : absl::OkStatus();
     }
-    absl::Status end = absl::IsCancelled(result.status()) ? WhyUnwanted(one) : absl::OkStatus();
-    if (end.ok()) end = result.status();
-    End(std::move(one), std::move(end), {}, start);
+    End(std::move(one), unwanted.ok() ? result.status() : std::move(unwanted), {}, start);
   }
 }
 

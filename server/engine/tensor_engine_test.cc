@@ -392,6 +392,24 @@ TEST_F(TensorEngineTest, ALostModelIsToldAndNothingRunsAgain) {
   EXPECT_THAT(control_->passes(), ElementsAre(1, 2)) << "no second try";
 }
 
+TEST_F(TensorEngineTest, AModelThatIsLostAtTheSecondTryRunsNoThird) {
+  absl::Status lost;
+  Restart({.on_model_lost = [&lost](const absl::Status& status) { lost = status; }});
+  int num_looks = 0;
+  control_->FailIf([&num_looks](std::string_view data) -> absl::Status {
+    if (data == "first") return absl::OkStatus();
+    return num_looks++ == 0 ? absl::InternalError("no memory") : absl::UnavailableError("gone");
+  });
+  HoldModel();
+  for (const char* data : {"a", "b", "c"}) ASSERT_TRUE(Submit(data).ok());
+
+  control_->Release();
+
+  for (size_t i : {1, 2, 3}) EXPECT_TRUE(absl::IsUnavailable(Take(i).completion.status));
+  EXPECT_TRUE(absl::IsUnavailable(lost));
+  EXPECT_THAT(control_->passes(), ElementsAre(1, 3, 1));
+}
+
 TEST_F(TensorEngineTest, TellsHowLongAPassTakes) {
   EXPECT_EQ(engine_->step_age(), std::nullopt);
   HoldModel();

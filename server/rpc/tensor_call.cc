@@ -35,7 +35,7 @@ void TensorCall::OnCancel() {
 }
 
 void TensorCall::EndBatch(absl::Status status) {
-  // A batch that runs is not interrupted, but nobody hears of its end.
+  // A batch that others wait for is not interrupted, but nobody hears of this one's end.
   if (is_cancelled_) status = absl::CancelledError("the client has gone");
   End(std::move(status));
 }

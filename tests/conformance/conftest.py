@@ -37,8 +37,9 @@ collect_ignore = [
 
 
 def pytest_addoption(parser):
-    for program in ("evaserve", "eva", "write-random-model", "api-example"):
+    for program in ("evaserve", "eva", "write-random-model"):
         parser.addoption(f"--{program}", required=True, help="path of the program")
+    parser.addoption("--api-example", help="path of the program, for the test of it")
     parser.addoption(
         "--sanitized", action="store_true", help="of a sanitizer's build memory says nothing"
     )
