@@ -221,7 +221,7 @@ void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, Ti
       if (!again) options_.on_model_lost(result.status());
       unwanted = absl::IsCancelled(result.status()) ? WhyUnwanted(one) : absl::OkStatus();
     }
-    End(std::move(one), unwanted.ok() ? result.status() : std::move(unwanted), {}, start);
+    End(std::move(one), unwanted.ok() ? result.status() : unwanted, {}, start);
   }
 }
 
