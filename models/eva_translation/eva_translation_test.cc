@@ -15,6 +15,7 @@
 #include "models/eva_translation/testing/requests.h"
 #include "models/eva_translation/translation_text.h"
 #include "models/eva_translation/translator.h"
+#include "models/testing/refusal.h"
 #include "models/testing/status_matchers.h"
 
 namespace evaserve {
@@ -65,12 +66,8 @@ class EvaTranslationTest : public ::testing::Test {
     return results.ok() ? ReadTranslations(results->front()) : Translations();
   }
 
-  // The same whether it is found before the request waits or when it runs.
   absl::Status ErrorOf(const TranslationRequest& request) {
-    const TensorModel::Inputs* requests[] = {request.inputs()};
-    const absl::Status status = model_->Run(requests).status();
-    EXPECT_EQ(model_->CountTokens(*request.inputs()).status(), status);
-    return status;
+    return RefusalOf(*model_, *request.inputs());
   }
 
   const TempDir directory_;

@@ -8,6 +8,7 @@
 #include "models/eva_vit/eva_vit_model.h"
 #include "models/testing/random_weights.h"
 #include "models/testing/status_matchers.h"
+#include "models/vision/testing/misfit.h"
 
 namespace evaserve {
 namespace {
@@ -95,30 +96,10 @@ RandomWeights GoodWeights() {
   return weights;
 }
 
-struct Misfit {
-  const char* name;
-  std::function<void(nlohmann::json& json)> change;
-  const char* tensor;  // that the config has no place for
-  const char* key;
-};
-
 class EvaVitMisfitTest : public ::testing::TestWithParam<Misfit> {};
 
 TEST_P(EvaVitMisfitTest, IsRefusedByTensorAndKey) {
-  SerialWorkerPool workers;
-  const TempDir directory;
-  RandomWeights weights = GoodWeights();
-  weights.Write(directory.path(), {});
-  const auto load = [&](const nlohmann::json& json) {
-    return LoadEvaVitModel(directory.path(), json, {}, workers).status();
-  };
-  EXPECT_TRUE(load(GoodConfig()).ok()) << load(GoodConfig());
-  nlohmann::json json = GoodConfig();
-  GetParam().change(json);
-  if (!weights.contains(GetParam().tensor)) weights.Add(GetParam().tensor, {32}, 1.f);
-  weights.Write(directory.path(), {});
-  EXPECT_THAT(load(json),
-              IsError(kInvalid, "model.safetensors", GetParam().tensor, GetParam().key));
+  ExpectRefused(GetParam(), GoodConfig(), GoodWeights(), LoadEvaVitModel);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -9,6 +9,7 @@
 #include "models/eva_encoder/eva_encoder_model.h"
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/eva_encoder/testing/requests.h"
+#include "models/testing/refusal.h"
 
 namespace evaserve {
 
@@ -32,12 +33,8 @@ class EncoderTest : public ::testing::Test {
                         : TensorModel::Outputs(model_->info().outputs.size());
   }
 
-  // The same whether it is found before the request waits or when it runs.
   absl::Status ErrorOf(const EncoderRequest& request) {
-    const TensorModel::Inputs* requests[] = {request.inputs()};
-    const absl::Status status = model_->Run(requests).status();
-    EXPECT_EQ(model_->CountTokens(*request.inputs()).status(), status);
-    return status;
+    return RefusalOf(*model_, *request.inputs());
   }
 
   const TempDir directory_;
