@@ -34,14 +34,14 @@ ServingSettings SettingsOf(const Config& config) {
   ServingSettings settings;
   settings.engine.max_batch_tokens = config.max_batch_tokens;
   settings.engine.max_running = config.max_running;
-  settings.engine.max_waiting = config.max_waiting;
-  settings.engine.max_waiting_tokens = config.max_waiting_tokens;
-  settings.engine.max_waiting_bytes = config.max_waiting_mb << 20;
+  settings.engine.waiting.max_waiting = config.max_waiting;
+  settings.engine.waiting.max_waiting_tokens = config.max_waiting_tokens;
+  settings.engine.waiting.max_waiting_bytes = config.max_waiting_mb << 20;
   settings.engine.max_prompt_tokens = config.max_prompt_tokens;
   settings.engine.max_new_tokens = config.max_new_tokens;
   settings.engine.max_queue_time = config.max_queue_time;
   settings.engine.max_request_time = config.max_request_time;
-  settings.engine.overload_status = config.overload_status;
+  settings.engine.waiting.overload_status = config.overload_status;
   settings.load.device = config.device;
   settings.load.dtype = config.dtype;
   settings.load.packages.are_allowed = config.allow_packages;

@@ -2,31 +2,16 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
-
 namespace evaserve {
 
-absl::Status BatchQueue::CheckRoom() const {
+absl::Status BatchQueue::CheckRoomFor(const Item& item) const {
   if (closed_) return absl::UnavailableError("the server is shutting down");
-  if (num_waiting() < options_.max_waiting) return absl::OkStatus();
-  return QueueFullError(
-      options_.overload_status,
-      absl::StrCat("too many requests are waiting, the limit is ", options_.max_waiting));
+  return CheckRoom(options_.waiting, {num_waiting(), waiting_tokens(), Sum(&Item::bytes)},
+                   {1, item.tokens, item.bytes});
 }
 
 absl::Status BatchQueue::Push(const Item& item) {
-  if (absl::Status status = CheckRoom(); !status.ok()) return status;
-  const struct {
-    const char* what;
-    int64_t waiting, more, limit;
-  } sums[] = {{"tokens", waiting_tokens(), item.tokens, options_.max_waiting_tokens},
-              {"bytes of tensors", Sum(&Item::bytes), item.bytes, options_.max_waiting_bytes}};
-  for (const auto& sum : sums) {
-    if (waiting_.empty() || sum.waiting + sum.more <= sum.limit) continue;
-    return QueueFullError(options_.overload_status,
-                          absl::StrCat(sum.waiting, " ", sum.what, " are waiting, ", sum.more,
-                                       " more would pass the limit of ", sum.limit));
-  }
+  if (absl::Status status = CheckRoomFor(item); !status.ok()) return status;
   const auto after =
       std::upper_bound(waiting_.begin(), waiting_.end(), item.priority,
                        [](int priority, const Item& other) { return priority < other.priority; });

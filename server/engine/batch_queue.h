@@ -35,12 +35,7 @@ class BatchQueue {
     std::vector<int64_t> preferred_batch_sizes = {};
     // How long a request waits for company. 0: it runs as soon as the model is free.
     std::chrono::microseconds max_queue_delay{0};
-    // Requests that wait, their tokens and the bytes of their tensors; more are refused, so that
-    // overload shows at once. One request alone may have more tokens and bytes.
-    int max_waiting = 1024;
-    int64_t max_waiting_tokens = 16 << 20;
-    int64_t max_waiting_bytes = int64_t{512} << 20;
-    OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
+    WaitingLimits waiting = {};
   };
 
   struct Item {
@@ -55,9 +50,9 @@ class BatchQueue {
 
   explicit BatchQueue(Options options) : options_(std::move(options)) {}
 
-  // Errors: QueueFullError() if too many are waiting already, Unavailable after Close().
-  absl::Status CheckRoom() const;
-  // Errors: those of CheckRoom(), and QueueFullError() if too much would be waiting.
+  // Whether Push() would take it. Errors: those of CheckRoom() of overload.h; Unavailable after
+  // Close().
+  absl::Status CheckRoomFor(const Item& item) const;
   absl::Status Push(const Item& item);
 
   // True if it was waiting.

@@ -121,7 +121,7 @@ TEST(BatchQueueTest, ARemovedOneDoesNotRun) {
 }
 
 TEST(BatchQueueTest, RefusesTokensAndBytesThatAreTooMany) {
-  BatchQueue queue({.max_waiting_tokens = 10, .max_waiting_bytes = 100});
+  BatchQueue queue({.waiting = {.max_waiting_tokens = 10, .max_waiting_bytes = 100}});
   ASSERT_TRUE(queue.Push({.id = 1, .tokens = 6, .bytes = 60}).ok());
 
   EXPECT_EQ(queue.Push({.id = 2, .tokens = 5}).message(),
@@ -133,13 +133,13 @@ TEST(BatchQueueTest, RefusesTokensAndBytesThatAreTooMany) {
 }
 
 TEST(BatchQueueTest, OneAloneMayHaveMoreThanMayWait) {
-  BatchQueue queue({.max_waiting_tokens = 10, .max_waiting_bytes = 100});
+  BatchQueue queue({.waiting = {.max_waiting_tokens = 10, .max_waiting_bytes = 100}});
 
   EXPECT_TRUE(queue.Push({.id = 1, .tokens = 11, .bytes = 101}).ok());
 }
 
 TEST(BatchQueueTest, RefusesWhenFull) {
-  BatchQueue queue({.max_waiting = 1});
+  BatchQueue queue({.waiting = {.max_waiting = 1}});
   ASSERT_TRUE(queue.Push({.id = 1, .submitted = kStart}).ok());
 
   EXPECT_TRUE(absl::IsResourceExhausted(queue.Push({.id = 2, .submitted = kStart})));
@@ -148,7 +148,8 @@ TEST(BatchQueueTest, RefusesWhenFull) {
 }
 
 TEST(BatchQueueTest, RefusesAsTritonDoesIfAskedTo) {
-  BatchQueue queue({.max_waiting = 0, .overload_status = OverloadStatus::kUnavailable});
+  BatchQueue queue(
+      {.waiting = {.max_waiting = 0, .overload_status = OverloadStatus::kUnavailable}});
 
   const absl::Status status = queue.Push({.id = 1, .submitted = kStart});
 

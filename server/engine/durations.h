@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 
+#include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "server/engine/request.h"
@@ -10,6 +12,16 @@ namespace evaserve {
 
 inline std::chrono::microseconds Between(TimePoint begin, TimePoint end) {
   return std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
+}
+
+// The earlier of `deadline` and the end of what a limit allows from `now` on; 0: no limit.
+inline TimePoint Within(std::chrono::milliseconds limit, TimePoint now, TimePoint deadline) {
+  return limit.count() > 0 ? std::min(deadline, now + limit) : deadline;
+}
+
+inline absl::Status CheckDeadline(TimePoint deadline, TimePoint now) {
+  if (deadline > now) return absl::OkStatus();
+  return absl::DeadlineExceededError("the deadline has passed");
 }
 
 // From now, for absl::Mutex to wait.

@@ -74,9 +74,7 @@ class Engine::Impl {
         limits_(LimitsOf(*model_, options)),
         mailbox_(std::make_shared<Mailbox>(
             Mailbox::Limits{.max_running = std::min(options.max_running, options.max_batch_tokens),
-                            .max_waiting = options.max_waiting,
-                            .max_waiting_tokens = options.max_waiting_tokens,
-                            .overload_status = options.overload_status})),
+                            .waiting = options.waiting})),
         loop_(*model_, options, observer, *mailbox_),
         thread_([this] { loop_.Run(); }) {
     pthread_setname_np(thread_.native_handle(), "eva-engine");
@@ -114,11 +112,8 @@ class Engine::Impl {
   // And shortens its deadline where that is limited.
   absl::Status Check(Request& request, TimePoint now) const {
     if (absl::Status status = CheckRequest(request, limits_); !status.ok()) return status;
-    if (options_.max_request_time.count() > 0) {
-      request.deadline = std::min(request.deadline, now + options_.max_request_time);
-    }
-    if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
-    return absl::OkStatus();
+    request.deadline = Within(options_.max_request_time, now, request.deadline);
+    return CheckDeadline(request.deadline, now);
   }
 
   const std::unique_ptr<Model> model_;

@@ -23,11 +23,7 @@ struct EngineOptions {
   int max_batch_tokens = 2048;
   // Sequences with a state at the same time.
   int max_running = 256;
-  // Requests that wait for a place; more are refused, so that overload shows at once.
-  int max_waiting = 1024;
-  // Their tokens, and the bytes of their tensors.
-  int64_t max_waiting_tokens = 16 << 20;
-  int64_t max_waiting_bytes = int64_t{512} << 20;
+  WaitingLimits waiting = {};
   // Tokens of one prompt or text, and new tokens of one generation; 0: the model's limits alone.
   int64_t max_prompt_tokens = 0;
   int64_t max_new_tokens = 0;
@@ -35,8 +31,6 @@ struct EngineOptions {
   // long as its own deadline allows.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
-  // What those are told that find no place or wait too long for one.
-  OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   // Of models that take tensors: the rows of one batch, and how long a request waits for company.
   int max_batch_size = 64;
   std::vector<int64_t> preferred_batch_sizes = {};  // ascending: these do not wait any longer

@@ -19,8 +19,8 @@ using ::testing::HasSubstr;
 
 TEST(EngineLimitsTest, WaitingTooLongForAPlaceIsOverloadForTritonsClients) {
   FakeEngine fake({.max_running = 1,
-                   .max_queue_time = std::chrono::milliseconds(300),  // the first one is in time
-                   .overload_status = OverloadStatus::kUnavailable});
+                   .waiting = {.overload_status = OverloadStatus::kUnavailable},
+                   .max_queue_time = std::chrono::milliseconds(300)});  // the first one is in time
   auto running = std::make_shared<RecordingSink>(), waiting = std::make_shared<RecordingSink>();
   running->SetSlow(true);  // so that it rests in its place
   ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 100, running)).ok());
@@ -307,7 +307,8 @@ TEST(EngineEndOrderTest, TheStateIsFreeWhenTheSinkHearsOfTheEnd) {
 }
 
 TEST(EngineCancelTest, AStormOfCancelledRequestsLeavesNothing) {
-  FakeEngine fake({.max_running = 20, .max_waiting = 2000}, FakeModel::Options{.total_pages = 100});
+  FakeEngine fake({.max_running = 20, .waiting = {.max_waiting = 2000}},
+                  FakeModel::Options{.total_pages = 100});
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (int i = 0; i < 2000; ++i) sinks.push_back(std::make_shared<RecordingSink>());
 

@@ -331,7 +331,7 @@ class EngineAdmissionTest : public ::testing::Test {
 };
 
 TEST_F(EngineAdmissionTest, RefusesWhenTooManyWait) {
-  FakeEngine fake({.max_running = 1, .max_waiting = 2});
+  FakeEngine fake({.max_running = 1, .waiting = {.max_waiting = 2}});
   FillTheOnlyPlace(fake);
   auto waiting = std::make_shared<RecordingSink>();
   ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 1, waiting)).ok());
@@ -345,7 +345,7 @@ TEST_F(EngineAdmissionTest, RefusesWhenTooManyWait) {
 }
 
 TEST_F(EngineAdmissionTest, RefusesWhenTooManyTokensWait) {
-  FakeEngine fake({.max_running = 1, .max_waiting_tokens = 10});
+  FakeEngine fake({.max_running = 1, .waiting = {.max_waiting_tokens = 10}});
   FillTheOnlyPlace(fake);
   ASSERT_TRUE(fake.engine->Submit(GenerateRequest(Letters(20), 1, sink_)).ok())
       << "a long one is welcome when nobody waits";

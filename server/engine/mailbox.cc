@@ -26,33 +26,23 @@ absl::Status Mailbox::Submit(std::vector<std::unique_ptr<ActiveRequest>> request
 
 absl::Status Mailbox::CheckCanEverFit(int64_t count, int64_t tokens) const {
   if (count <= 1) return absl::OkStatus();
-  const int64_t most = int64_t{limits_.max_running} + limits_.max_waiting;
+  const int64_t most = int64_t{limits_.max_running} + limits_.waiting.max_waiting;
   if (count > most) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the request makes ", count, " sequences, the limit is ", most, " (max_running ",
-        limits_.max_running, " and max_waiting ", limits_.max_waiting, ")"));
+        limits_.max_running, " and max_waiting ", limits_.waiting.max_waiting, ")"));
   }
-  if (tokens <= limits_.max_waiting_tokens) return absl::OkStatus();
+  if (tokens <= limits_.waiting.max_waiting_tokens) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("the request's ", count, " sequences have ", tokens, " tokens, the limit is ",
-                   limits_.max_waiting_tokens, " (max_waiting_tokens)"));
+                   limits_.waiting.max_waiting_tokens, " (max_waiting_tokens)"));
 }
 
 absl::Status Mailbox::CheckFitsNow(int64_t count, int64_t tokens) const {
   // While nobody waits, the first of them find these places at once, unless pages are short.
   const int64_t places = state_.waiting == 0 ? limits_.max_running - state_.running : 0;
-  if (state_.waiting + count > limits_.max_waiting + places) {
-    return QueueFullError(
-        limits_.overload_status,
-        absl::StrCat("too many requests are waiting, the limit is ", limits_.max_waiting));
-  }
-  if (state_.waiting > 0 && state_.waiting_tokens + tokens > limits_.max_waiting_tokens) {
-    return QueueFullError(
-        limits_.overload_status,
-        absl::StrCat("requests with ", state_.waiting_tokens, " tokens are waiting, ", tokens,
-                     " more would pass the limit of ", limits_.max_waiting_tokens));
-  }
-  return absl::OkStatus();
+  return CheckRoom(limits_.waiting, {state_.waiting, state_.waiting_tokens},
+                   {count - places, tokens});
 }
 
 void Mailbox::Cancel(RequestId id) {

@@ -20,9 +20,7 @@ class Mailbox {
  public:
   struct Limits {
     int max_running = 256;
-    int max_waiting = 1024;
-    int64_t max_waiting_tokens = 16 << 20;  // one request alone may have more
-    OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
+    WaitingLimits waiting = {};
   };
 
   // The next tokens of a prompt.
@@ -43,8 +41,8 @@ class Mailbox {
 
   // Takes all of `requests` or none.
   //
-  // Errors: InvalidArgument for more than can ever be taken together; QueueFullError() if too much
-  // is waiting; Unavailable after Drain() or Close().
+  // Errors: InvalidArgument for more than can ever be taken together; those of CheckRoom();
+  // Unavailable after Drain() or Close().
   absl::Status Submit(std::vector<std::unique_ptr<ActiveRequest>> requests);
   void Cancel(RequestId id);
   void Resume(RequestId id);

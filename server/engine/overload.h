@@ -1,6 +1,7 @@
 #pragma once
 
-#include <string_view>
+#include <chrono>
+#include <cstdint>
 
 #include "absl/status/status.h"
 
@@ -12,12 +13,29 @@ enum class OverloadStatus {
   kUnavailable,  // as Triton's clients expect it
 };
 
-// Of a request that finds no place in the queue.
-absl::Status QueueFullError(OverloadStatus overload, std::string_view message);
+// What may wait for a model's turn; more is refused, so that overload shows at once. One request
+// alone may have more tokens and bytes.
+struct WaitingLimits {
+  int max_waiting = 1024;                          // requests
+  int64_t max_waiting_tokens = 16 << 20;           // of their prompts
+  int64_t max_waiting_bytes = int64_t{512} << 20;  // of their tensors
+  OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
+};
 
-// Of one that has waited too long for its turn: DeadlineExceeded, but Unavailable with
-// kUnavailable.
-absl::Status QueueTimeError(OverloadStatus overload, std::string_view message);
+struct WaitingWork {
+  int64_t requests = 0;
+  int64_t tokens = 0;
+  int64_t bytes = 0;
+};
+
+// ResourceExhausted or what `limits` say instead, naming the limit, if `more` finds no place beside
+// what is `waiting` already.
+absl::Status CheckRoom(const WaitingLimits& limits, const WaitingWork& waiting,
+                       const WaitingWork& more);
+
+// Of a request that has waited for its turn as long as max_queue_time allows: DeadlineExceeded, but
+// Unavailable with kUnavailable.
+absl::Status QueueTimeError(OverloadStatus overload, std::chrono::milliseconds max_queue_time);
 
 // Whether another try, a little later, may be lucky.
 bool IsOverload(const absl::Status& status);

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "server/engine/durations.h"
 
 namespace evaserve {
 
@@ -18,7 +18,7 @@ StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& o
                   .max_running = options.max_running,
                   .total_pages = model.state_pool().total_pages}),
       max_queue_time_(options.max_queue_time),
-      overload_status_(options.overload_status) {
+      overload_status_(options.waiting.overload_status) {
   mailbox_.Publish(CurrentState(), /*num_ended=*/0);
 }
 
@@ -66,18 +66,15 @@ void StepLoop::Receive(Mailbox::Mail mail) {
 
 void StepLoop::EndExpired(TimePoint now) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    End(deadlines_.begin()->second, absl::DeadlineExceededError("the deadline has passed"), now);
+    const auto [deadline, id] = *deadlines_.begin();
+    End(id, CheckDeadline(deadline, now), now);
   }
   while (!queue_deadlines_.empty() && queue_deadlines_.front().first <= now) {
     const RequestId id = queue_deadlines_.front().second;
     queue_deadlines_.pop_front();
     const auto found = requests_.find(id);
     if (found == requests_.end() || found->second->has_started()) continue;
-    End(id,
-        QueueTimeError(overload_status_,
-                       absl::StrCat("no place has become free in ", max_queue_time_.count(),
-                                    " ms (max_queue_time)")),
-        now);
+    End(id, QueueTimeError(overload_status_, max_queue_time_), now);
   }
 }
 

@@ -30,10 +30,7 @@ TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptio
               .max_batch_tokens = options.max_batch_tokens,
               .preferred_batch_sizes = options.preferred_batch_sizes,
               .max_queue_delay = options.max_queue_delay,
-              .max_waiting = options.max_waiting,
-              .max_waiting_tokens = options.max_waiting_tokens,
-              .max_waiting_bytes = options.max_waiting_bytes,
-              .overload_status = options.overload_status}) {
+              .waiting = options.waiting}) {
   model_->set_is_wanted([this] { return IsWanted(); });
   thread_ = std::thread([this] { Loop(); });
   pthread_setname_np(thread_.native_handle(), "eva-tensors");
@@ -50,10 +47,8 @@ TensorEngine::~TensorEngine() {
 
 absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
   const TimePoint now = Clock::now();
-  if (options_.max_request_time.count() > 0) {
-    request.deadline = std::min(request.deadline, now + options_.max_request_time);
-  }
-  if (request.deadline <= now) return absl::DeadlineExceededError("the deadline has passed");
+  request.deadline = Within(options_.max_request_time, now, request.deadline);
+  if (absl::Status status = CheckDeadline(request.deadline, now); !status.ok()) return status;
   if (absl::Status status = CheckPriority(request.priority); !status.ok()) return status;
   // Before the inputs cost a look, and again once they have had it.
   if (absl::Status status = CheckRoom(); !status.ok()) return status;
@@ -64,10 +59,7 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
                         .bytes = NumBytes(request.inputs),
                         .priority = request.priority,
                         .submitted = now,
-                        .expires = request.deadline};
-  if (options_.max_queue_time.count() > 0) {
-    item.expires = std::min(item.expires, now + options_.max_queue_time);
-  }
+                        .expires = Within(options_.max_queue_time, now, request.deadline)};
   absl::MutexLock lock(&mutex_);
   item.id = next_id_++;
   if (absl::Status status = queue_.Push(item); !status.ok()) return status;
@@ -79,7 +71,7 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
 
 absl::Status TensorEngine::CheckRoom() const {
   absl::MutexLock lock(&mutex_);
-  return queue_.CheckRoom();
+  return queue_.CheckRoomFor({});
 }
 
 void TensorEngine::Cancel(uint64_t id) {
@@ -196,9 +188,8 @@ bool TensorEngine::IsWanted() {
 }
 
 absl::Status TensorEngine::WhyUnwanted(const Waiting& one) const {
-  if (one.request.deadline <= Clock::now()) {
-    return absl::DeadlineExceededError("the deadline has passed");
-  }
+  absl::Status late = CheckDeadline(one.request.deadline, Clock::now());
+  if (!late.ok()) return late;
   absl::MutexLock lock(&mutex_);
   if (closed_) return absl::UnavailableError("the server is shutting down");
   if (std::ranges::find(cancelled_, one.id) == cancelled_.end()) return absl::OkStatus();
@@ -228,12 +219,10 @@ void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, Ti
 void TensorEngine::EndExpired(WaitingList list) {
   const TimePoint now = Clock::now();
   for (Waiting& one : list) {
-    absl::Status status =
-        one.request.deadline <= now
-            ? absl::DeadlineExceededError("the deadline has passed")
-            : QueueTimeError(options_.overload_status,
-                             absl::StrCat("the model has not become free in ",
-                                          options_.max_queue_time.count(), " ms (max_queue_time)"));
+    absl::Status status = CheckDeadline(one.request.deadline, now);
+    if (status.ok()) {
+      status = QueueTimeError(options_.waiting.overload_status, options_.max_queue_time);
+    }
     End(std::move(one), std::move(status), {}, now);
   }
 }

@@ -244,7 +244,8 @@ TEST_F(TensorEngineTest, WhatTheModelCannotTakeIsRefusedBeforeItWaits) {
 
 TEST_F(TensorEngineTest, ARequestWithoutRoomCostsNoLook) {
   int num_looks = 0;
-  TensorEngine engine(std::make_unique<PickyModel>(&num_looks), {.max_waiting = 0}, observer_);
+  TensorEngine engine(std::make_unique<PickyModel>(&num_looks), {.waiting = {.max_waiting = 0}},
+                      observer_);
 
   EXPECT_TRUE(absl::IsResourceExhausted(engine.Submit(MakeRequest("a")).status()));
   EXPECT_EQ(num_looks, 0);
@@ -327,8 +328,8 @@ TEST_F(TensorEngineTest, MaxQueueTimeEndsOneThatWaits) {
 }
 
 TEST_F(TensorEngineTest, WaitingTooLongIsOverloadForTritonsClients) {
-  Restart({.max_queue_time = milliseconds(5),
-           .overload_status = OverloadStatus::kUnavailable,
+  Restart({.waiting = {.overload_status = OverloadStatus::kUnavailable},
+           .max_queue_time = milliseconds(5),
            .max_queue_delay = std::chrono::hours(1)});
 
   ASSERT_TRUE(Submit("a").ok());
@@ -339,7 +340,7 @@ TEST_F(TensorEngineTest, WaitingTooLongIsOverloadForTritonsClients) {
 }
 
 TEST_F(TensorEngineTest, RefusesOneTooMany) {
-  Restart({.max_waiting = 1});
+  Restart({.waiting = {.max_waiting = 1}});
   HoldModel();
   ASSERT_TRUE(Submit("waits").ok());
 

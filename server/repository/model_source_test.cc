@@ -75,7 +75,7 @@ TEST_F(RepositoryDirectoryTest, SettingsOfAVersionCountBeforeThoseOfTheModel) {
 
   const EngineOptions engine = repository_.Versions("m")->front().settings.engine;
   EXPECT_EQ(engine.max_running, 7);
-  EXPECT_EQ(engine.max_waiting, 6);
+  EXPECT_EQ(engine.waiting.max_waiting, 6);
 
   const nlohmann::json changes = {{"max_running", 8}};
   EXPECT_EQ(repository_.Versions("m", changes)->front().settings.engine.max_running, 8);

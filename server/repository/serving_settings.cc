@@ -22,14 +22,16 @@ struct Key {
   void (*read)(const char* name, JsonFields& fields, ServingSettings& to);
 };
 
-template <auto kMember>
+// Each member is one of the member before, the first one of the engine's options.
+template <auto... kMembers>
 void ReadCount(const char* name, JsonFields& fields, ServingSettings& to) {
-  to.engine.*kMember =
-      static_cast<int>(fields.Integer(name, to.engine.*kMember, 1, int64_t{1} << 20));
+  int& count = (to.engine.*....*kMembers);
+  count = static_cast<int>(fields.Integer(name, count, 1, int64_t{1} << 20));
 }
-template <auto kMember>
+template <auto... kMembers>
 void ReadTokens(const char* name, JsonFields& fields, ServingSettings& to) {
-  to.engine.*kMember = fields.Integer(name, to.engine.*kMember, 0, kMaxTokens);
+  int64_t& tokens = (to.engine.*....*kMembers);
+  tokens = fields.Integer(name, tokens, 0, kMaxTokens);
 }
 template <auto kMember>
 void ReadSeconds(const char* name, JsonFields& fields, ServingSettings& to) {
@@ -102,11 +104,12 @@ constexpr Key kKeys[] = {
                fields.Number(name, fallback.count(), 0, kMaxSeconds * 1000.0)));
      }},
     {"max_running", ReadCount<&EngineOptions::max_running>},
-    {"max_waiting", ReadCount<&EngineOptions::max_waiting>},
-    {"max_waiting_tokens", ReadTokens<&EngineOptions::max_waiting_tokens>},
+    {"max_waiting", ReadCount<&EngineOptions::waiting, &WaitingLimits::max_waiting>},
+    {"max_waiting_tokens", ReadTokens<&EngineOptions::waiting, &WaitingLimits::max_waiting_tokens>},
     {"max_waiting_mb",
      [](const char* name, JsonFields& fields, ServingSettings& to) {
-       to.engine.max_waiting_bytes = ReadMegabytes(name, fields, to.engine.max_waiting_bytes);
+       int64_t& bytes = to.engine.waiting.max_waiting_bytes;
+       bytes = ReadMegabytes(name, fields, bytes);
      }},
     {"max_prompt_tokens", ReadTokens<&EngineOptions::max_prompt_tokens>},
     {"max_new_tokens", ReadTokens<&EngineOptions::max_new_tokens>},

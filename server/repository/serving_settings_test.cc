@@ -34,9 +34,9 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
   EXPECT_EQ(settings->load.packages.ragged.inputs, std::vector<std::string>{"x"});
   EXPECT_EQ(settings->load.packages.ragged.outputs, (std::vector<std::string>{"y", "z"}));
   EXPECT_EQ(settings->engine.max_running, 8);
-  EXPECT_EQ(settings->engine.max_waiting, 9);
-  EXPECT_EQ(settings->engine.max_waiting_tokens, 10);
-  EXPECT_EQ(settings->engine.max_waiting_bytes, 14 << 20);
+  EXPECT_EQ(settings->engine.waiting.max_waiting, 9);
+  EXPECT_EQ(settings->engine.waiting.max_waiting_tokens, 10);
+  EXPECT_EQ(settings->engine.waiting.max_waiting_bytes, 14 << 20);
   EXPECT_EQ(settings->engine.max_prompt_tokens, 11);
   EXPECT_EQ(settings->engine.max_new_tokens, 12);
   EXPECT_EQ(settings->engine.max_queue_time, std::chrono::milliseconds(1500));

@@ -71,7 +71,7 @@ void FillTextConfig(const ModelInfo& info, const EngineOptions& options,
       {"chunk", info.chunk},
       {"max_batch_tokens", options.max_batch_tokens},
       {"max_running", options.max_running},
-      {"max_waiting_tokens", options.max_waiting_tokens},
+      {"max_waiting_tokens", options.waiting.max_waiting_tokens},
       {"max_prompt_tokens", options.max_prompt_tokens},
       {"max_new_tokens", options.max_new_tokens}};
   for (const auto& [name, value] : parameters) {
@@ -84,7 +84,7 @@ void FillQueuePolicy(const EngineOptions& options, inference::ModelDynamicBatchi
   batching.set_priority_levels(kLeastUrgent);
   batching.set_default_priority_level(kDefaultPriority);
   inference::ModelQueuePolicy& policy = *batching.mutable_default_queue_policy();
-  policy.set_max_queue_size(static_cast<uint32_t>(options.max_waiting));
+  policy.set_max_queue_size(static_cast<uint32_t>(options.waiting.max_waiting));
   policy.set_default_timeout_microseconds(
       static_cast<uint64_t>(std::chrono::microseconds(options.max_queue_time).count()));
   policy.set_allow_timeout_override(true);

@@ -87,7 +87,7 @@ TEST_F(RequestGroupTest, GivesTheResultsInTheOrderOfTheRequests) {
 }
 
 TEST_F(RequestGroupTest, FillsAllPlaces) {
-  StartEngine({.max_running = 2, .max_waiting = 3});
+  StartEngine({.max_running = 2, .waiting = {.max_waiting = 3}});
 
   Start(MakeRequests(5));
 
@@ -95,7 +95,7 @@ TEST_F(RequestGroupTest, FillsAllPlaces) {
 }
 
 TEST_F(RequestGroupTest, NothingIsBegunOfAGroupThatDoesNotFitNow) {
-  StartEngine({.max_running = 2, .max_waiting = 3});
+  StartEngine({.max_running = 2, .waiting = {.max_waiting = 3}});
   control_->Hold();
   Request other = MakeRequest("other");
   other.sink = std::make_shared<RecordingSink>();
@@ -111,7 +111,7 @@ TEST_F(RequestGroupTest, NothingIsBegunOfAGroupThatDoesNotFitNow) {
 }
 
 TEST_F(RequestGroupTest, AGroupThatCanNeverFitIsWrong) {
-  StartEngine({.max_running = 2, .max_waiting = 3});
+  StartEngine({.max_running = 2, .waiting = {.max_waiting = 3}});
 
   Start(MakeRequests(6));
 
@@ -124,7 +124,7 @@ TEST_F(RequestGroupTest, AGroupThatCanNeverFitIsWrong) {
 }
 
 TEST_F(RequestGroupTest, SoIsOneWithMoreTokensThanMayWait) {
-  StartEngine({.max_waiting_tokens = 10});
+  StartEngine({.waiting = {.max_waiting_tokens = 10}});
 
   Start(MakeRequests(4));
 
