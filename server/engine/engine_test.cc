@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,20 +13,12 @@
 namespace evaserve {
 namespace {
 
-using ::testing::Each;
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::SizeIs;
 using Piece = FakeModelControl::Piece;
 
 FakeModel::Options ModelThatSays(const std::string& text, const std::string& prompt) {
   return {.next_token = Saying(text, prompt.size() + 1)};
-}
-
-std::string Letters(int count) {
-  std::string letters;
-  for (int i = 0; i < count; ++i) letters += static_cast<char>('a' + i * 7 % 26);
-  return letters;
 }
 
 TEST(EngineTest, GeneratesUntilTheModelEndsItsText) {
@@ -316,166 +307,5 @@ TEST(EngineTest, ASequenceThatGetsNoPageEndsAloneAndTheOthersGoOn) {
   EXPECT_TRUE(absl::IsResourceExhausted(big->WaitUntilDone().status));
   EXPECT_TRUE(small->WaitUntilDone().status.ok());
 }
-
-class EngineAdmissionTest : public ::testing::Test {
- protected:
-  // Fills the only place of `fake` with a client that reads nothing.
-  void FillTheOnlyPlace(FakeEngine& fake) {
-    blocker_->SetSlow(true);
-    ASSERT_TRUE(fake.engine->Submit(GenerateRequest("blocker", 20, blocker_)).ok());
-    blocker_->WaitForTokens(1);
-  }
-
-  std::shared_ptr<RecordingSink> blocker_ = std::make_shared<RecordingSink>();
-  std::shared_ptr<RecordingSink> sink_ = std::make_shared<RecordingSink>();
-};
-
-TEST_F(EngineAdmissionTest, RefusesWhenTooManyWait) {
-  FakeEngine fake({.max_running = 1, .waiting = {.max_waiting = 2}});
-  FillTheOnlyPlace(fake);
-  auto waiting = std::make_shared<RecordingSink>();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("a", 1, waiting)).ok());
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("b", 1, waiting)).ok());
-
-  const absl::Status status = fake.engine->Submit(GenerateRequest("c", 1, sink_)).status();
-
-  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("the limit is 2"));
-  EXPECT_EQ(sink_->num_done(), 0) << "the sink of a refused request is not called";
-}
-
-TEST_F(EngineAdmissionTest, RefusesWhenTooManyTokensWait) {
-  FakeEngine fake({.max_running = 1, .waiting = {.max_waiting_tokens = 10}});
-  FillTheOnlyPlace(fake);
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest(Letters(20), 1, sink_)).ok())
-      << "a long one is welcome when nobody waits";
-
-  const absl::Status status = fake.engine->Submit(GenerateRequest("c", 1, sink_)).status();
-
-  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
-}
-
-TEST_F(EngineAdmissionTest, RefusesWhatCanNeverFit) {
-  FakeEngine fake({}, FakeModel::Options{.total_pages = 10, .max_seq_len = 400});
-
-  const absl::Status too_long =
-      fake.engine->Submit(GenerateRequest(Letters(500), 1, sink_)).status();
-  const absl::Status no_pages =
-      fake.engine->Submit(GenerateRequest(Letters(300), 1, sink_)).status();
-
-  EXPECT_TRUE(absl::IsInvalidArgument(too_long)) << too_long;
-  EXPECT_THAT(std::string(too_long.message()), HasSubstr("max_seq_len"));
-  EXPECT_TRUE(absl::IsInvalidArgument(no_pages)) << no_pages;
-  EXPECT_THAT(std::string(no_pages.message()), HasSubstr("state pool"));
-}
-
-TEST_F(EngineAdmissionTest, RefusesAPassedDeadline) {
-  FakeEngine fake;
-  Request request = GenerateRequest("a", 1, sink_);
-  request.deadline = Clock::now();
-
-  EXPECT_TRUE(absl::IsDeadlineExceeded(fake.engine->Submit(std::move(request)).status()));
-}
-
-TEST_F(EngineAdmissionTest, ADrainingEngineRefusesNewRequestsAndFinishesWhatItHas) {
-  FakeEngine fake({.max_running = 1});
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("runs", 5, blocker_)).ok());
-  fake.control->WaitUntilHeld();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("waits", 5, sink_)).ok());
-
-  fake.engine->Drain();
-  auto late = std::make_shared<RecordingSink>();
-  EXPECT_TRUE(absl::IsUnavailable(fake.engine->Submit(GenerateRequest("a", 1, late)).status()));
-  EXPECT_FALSE(fake.engine->WaitUntilIdle(Clock::now()));
-  fake.control->Release();
-
-  EXPECT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
-  EXPECT_TRUE(blocker_->WaitUntilDone().status.ok());
-  EXPECT_TRUE(sink_->WaitUntilDone().status.ok());
-}
-
-TEST(EngineObserverTest, TellsWhatHappens) {
-  FakeEngine fake;
-  auto sink = std::make_shared<RecordingSink>();
-
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest(Letters(19), 5, sink)).ok());
-  const Completion completion = sink->WaitUntilDone();
-  ASSERT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
-
-  const RecordingObserver::Records records = fake.observer.records();
-  int prefill_tokens = 0;
-  int decode_tokens = 0;
-  for (const StepStats& step : records.steps) {
-    prefill_tokens += step.prefill_tokens;
-    decode_tokens += step.decode_tokens;
-  }
-  EXPECT_EQ(prefill_tokens, 20);
-  EXPECT_EQ(decode_tokens, 4) << "the first token comes with the prompt";
-  EXPECT_EQ(records.num_first_steps, 1);
-  EXPECT_EQ(records.num_first_tokens, 1);
-  EXPECT_EQ(records.num_next_tokens, 4);
-  EXPECT_THAT(records.completions, SizeIs(1));
-  EXPECT_LE(completion.timings.queue, completion.timings.first_token);
-  EXPECT_LE(completion.timings.first_token, completion.timings.total);
-}
-
-TEST(EngineObserverTest, TellsTheStateWheneverItChanges) {
-  FakeEngine fake({.max_running = 1});
-  auto first = std::make_shared<RecordingSink>();
-  auto second = std::make_shared<RecordingSink>();
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 2, first)).ok());
-  fake.control->WaitUntilHeld();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("cd", 2, second)).ok());
-
-  EngineState state = fake.engine->state();
-  EXPECT_EQ(state.running, 1);
-  EXPECT_EQ(state.waiting, 1);
-  EXPECT_EQ(state.waiting_tokens, 3);
-  EXPECT_EQ(state.pages_total, 10000);
-
-  fake.control->Release();
-  ASSERT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
-  const std::vector<EngineState> states = fake.observer.records().states;
-  EXPECT_EQ(states.front().running, 0) << "at the start";
-  EXPECT_EQ(states.back(), fake.engine->state());
-}
-
-TEST(EngineObserverTest, TellsWhichPagesArePromised) {
-  FakeEngine fake;
-  auto sink = std::make_shared<RecordingSink>();
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 1000, sink)).ok());
-  fake.control->WaitUntilHeld();
-
-  const EngineState state = fake.engine->state();
-
-  EXPECT_EQ(state.pages_promised, FakeModel().PagesFor(3 + 1000 - 1));
-  EXPECT_EQ(state.pages_used, 0) << "before its first step";
-  fake.control->Release();
-  ASSERT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
-  EXPECT_EQ(fake.engine->state().pages_promised, 0);
-}
-
-TEST(EngineObserverTest, DoesNotTellTheSameStateTwice) {
-  FakeEngine fake;
-  auto running = std::make_shared<RecordingSink>();
-  auto cancelled = std::make_shared<RecordingSink>();
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 3, running)).ok());
-  fake.control->AllowSteps(1);
-  running->WaitForTokens(1);
-  fake.control->WaitUntilHeld();
-  auto handle = fake.engine->Submit(GenerateRequest("cd", 2, cancelled));
-  ASSERT_TRUE(handle.ok());
-  (*handle)->Cancel();  // comes and goes between two steps
-  fake.control->Release();
-  ASSERT_TRUE(fake.engine->WaitUntilIdle(TimePoint::max()));
-
-  const std::vector<EngineState> states = fake.observer.records().states;
-  for (size_t i = 1; i < states.size(); ++i) EXPECT_NE(states[i - 1], states[i]) << i;
-}
-
 }  // namespace
 }  // namespace evaserve

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -24,6 +25,12 @@ struct FakeEngine {
   std::shared_ptr<FakeModelControl> control;
   std::unique_ptr<Engine> engine;
 };
+
+inline std::string Letters(int count) {
+  std::string letters;
+  for (int i = 0; i < count; ++i) letters += static_cast<char>('a' + i * 7 % 26);
+  return letters;
+}
 
 // Requests for a FakeModel; a generation takes the most likely tokens.
 inline Request GenerateRequest(std::string_view prompt, int64_t max_new_tokens,
