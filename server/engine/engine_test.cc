@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -286,6 +287,27 @@ TEST(EngineTest, AModelThatIsLostAtTheSecondTryIsLost) {
   EXPECT_TRUE(absl::IsUnavailable(lost));
 }
 
+TEST(EngineTest, AStepWithoutMemoryEndsItsSequencesAndTheEngineServesOn) {
+  FakeEngine fake;
+  int calls = 0;
+  fake.control->FailIf([&calls](std::span<const TokenId>) -> absl::Status {
+    if (calls++ == 0) throw std::bad_alloc();
+    return absl::OkStatus();
+  });
+  auto first = std::make_shared<RecordingSink>(), second = std::make_shared<RecordingSink>();
+  fake.control->Hold();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 10, first)).ok());
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("cd", 10, second)).ok());
+  fake.control->Release();
+
+  EXPECT_EQ(first->WaitUntilDone().status,
+            absl::ResourceExhaustedError("the step: not enough memory"));
+  second->WaitUntilDone();
+  auto next = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ef", 10, next)).ok());
+  EXPECT_TRUE(next->WaitUntilDone().status.ok());
+}
+
 // A model that promises itself smaller than it is.
 class MiscountingModel final : public FakeModel {
  public:
@@ -307,5 +329,6 @@ TEST(EngineTest, ASequenceThatGetsNoPageEndsAloneAndTheOthersGoOn) {
   EXPECT_TRUE(absl::IsResourceExhausted(big->WaitUntilDone().status));
   EXPECT_TRUE(small->WaitUntilDone().status.ok());
 }
+
 }  // namespace
 }  // namespace evaserve

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "models/memory_guard.h"
 #include "server/engine/durations.h"
 
 namespace evaserve {
@@ -107,6 +108,8 @@ bool StepLoop::RunStep(TimePoint now) {
     }
   } else if (absl::IsUnavailable(results.status())) {
     LoseModel(results.status());
+  } else if (!states_are_known_) {
+    for (ActiveRequest* request : batch_) End(request->id(), results.status(), Clock::now());
   } else {
     StepOneByOne(results.status());
   }
@@ -136,7 +139,12 @@ void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {
 
 absl::StatusOr<std::vector<StepResult>> StepLoop::RunModel(std::span<const StepItem> items) {
   clock_.Start(Clock::now());
-  absl::StatusOr<std::vector<StepResult>> results = model_.Step(items);
+  states_are_known_ = false;
+  absl::StatusOr<std::vector<StepResult>> results = GuardMemory("the step", [&] {
+    absl::StatusOr<std::vector<StepResult>> results = model_.Step(items);
+    states_are_known_ = true;
+    return results;
+  });
   clock_.Stop();
   return results;
 }

@@ -73,6 +73,7 @@ class StepLoop {
   // The step that is going on: the model's items, and whose each is.
   std::vector<StepItem> items_;
   std::vector<ActiveRequest*> batch_;
+  bool states_are_known_ = true;  // not after a step that ended for lack of memory halfway
   StepStats stats_;
   StepClock clock_;
 
