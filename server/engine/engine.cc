@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/engine/active_request.h"
+#include "server/engine/durations.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/request_check.h"
 #include "server/engine/step_loop.h"
