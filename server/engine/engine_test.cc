@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/fakes/fake_engine.h"
@@ -251,6 +252,15 @@ TEST(EngineTest, OnlyTheSequenceThatMakesAStepFailEnds) {
   }
 }
 
+// Two generations whose first steps are one.
+void SubmitTogether(FakeEngine& fake, std::shared_ptr<ResponseSink> first,
+                    std::shared_ptr<ResponseSink> second) {
+  std::vector<Request> requests;
+  requests.push_back(GenerateRequest("ab", 10, std::move(first)));
+  requests.push_back(GenerateRequest("cd", 10, std::move(second)));
+  ASSERT_TRUE(fake.engine->SubmitAll(std::move(requests)).ok());
+}
+
 TEST(EngineTest, AFailureThatDoesNotComeBackAloneHurtsNobody) {
   FakeEngine fake;
   auto first = std::make_shared<RecordingSink>();
@@ -259,10 +269,7 @@ TEST(EngineTest, AFailureThatDoesNotComeBackAloneHurtsNobody) {
   fake.control->FailIf([&calls](std::span<const TokenId> history) {
     return history.size() == 5 && calls++ == 0 ? absl::InternalError("once") : absl::OkStatus();
   });
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 10, first)).ok());
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("cd", 10, second)).ok());
-  fake.control->Release();
+  SubmitTogether(fake, first, second);
 
   EXPECT_TRUE(first->WaitUntilDone().status.ok());
   EXPECT_TRUE(second->WaitUntilDone().status.ok());
@@ -277,10 +284,7 @@ TEST(EngineTest, AModelThatIsLostAtTheSecondTryIsLost) {
   fake.control->FailIf([&calls](std::span<const TokenId>) -> absl::Status {
     return calls++ == 0 ? absl::InternalError("once") : absl::UnavailableError("gone");
   });
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 10, first)).ok());
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("cd", 10, second)).ok());
-  fake.control->Release();
+  SubmitTogether(fake, first, second);
 
   EXPECT_TRUE(absl::IsUnavailable(first->WaitUntilDone().status));
   EXPECT_TRUE(absl::IsUnavailable(second->WaitUntilDone().status));
@@ -295,14 +299,12 @@ TEST(EngineTest, AStepWithoutMemoryEndsItsSequencesAndTheEngineServesOn) {
     return absl::OkStatus();
   });
   auto first = std::make_shared<RecordingSink>(), second = std::make_shared<RecordingSink>();
-  fake.control->Hold();
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ab", 10, first)).ok());
-  ASSERT_TRUE(fake.engine->Submit(GenerateRequest("cd", 10, second)).ok());
-  fake.control->Release();
+  SubmitTogether(fake, first, second);
 
-  EXPECT_EQ(first->WaitUntilDone().status,
-            absl::ResourceExhaustedError("the step: not enough memory"));
-  second->WaitUntilDone();
+  for (const auto& sink : {first, second}) {
+    EXPECT_EQ(sink->WaitUntilDone().status,
+              absl::ResourceExhaustedError("the step: not enough memory"));
+  }
   auto next = std::make_shared<RecordingSink>();
   ASSERT_TRUE(fake.engine->Submit(GenerateRequest("ef", 10, next)).ok());
   EXPECT_TRUE(next->WaitUntilDone().status.ok());
