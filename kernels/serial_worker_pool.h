@@ -1,9 +1,8 @@
 #pragma once
 
 #include <array>
-#include <cstdlib>
-#include <memory>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/worker_pool.h"
 
 namespace evaserve {
@@ -20,22 +19,7 @@ class SerialWorkerPool final : public WorkerPool {
   void* Scratch(int worker, size_t bytes) override { return buffers_.at(worker + 1).Get(bytes); }
 
  private:
-  struct Buffer {
-    struct Free {
-      void operator()(void* p) const { std::free(p); }
-    };
-    void* Get(size_t bytes) {
-      if (bytes > size) {
-        size = (bytes + 4095) / 4096 * 4096;
-        data.reset(std::aligned_alloc(64, size));
-      }
-      return data.get();
-    }
-    std::unique_ptr<void, Free> data;
-    size_t size = 0;
-  };
-
-  std::array<Buffer, 2> buffers_;
+  std::array<AlignedBuffer, 2> buffers_;
 };
 
 }  // namespace evaserve

@@ -19,7 +19,7 @@ TEST(FloatBufferTest, IsAlignedAndStaysWhereItIsUnlessItGrows) {
 }
 
 TEST(FloatBufferTest, ThrowsWithoutMemoryAndCanBeUsedAgain) {
-  std::vector<size_t> sizes = {SIZE_MAX / 2, SIZE_MAX};
+  std::vector<size_t> sizes = {SIZE_MAX / 8, SIZE_MAX / 2, SIZE_MAX};
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose allocators end here
   sizes.push_back(size_t{1} << 55);
 #endif

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -63,6 +64,7 @@ void ThreadPool::Run(int num_tasks, absl::FunctionRef<void(int task, int worker)
   WakeHelpers(num_tasks - 1);
   RunTasks(/*worker=*/0);
   while (int left = unfinished_.load(std::memory_order_acquire)) WaitForChange(unfinished_, left);
+  if (has_failed_.load(std::memory_order_relaxed)) RethrowFailure();
 }
 
 void ThreadPool::WakeHelpers(int count) {
@@ -91,7 +93,7 @@ void ThreadPool::RunTasks(int worker) {
     const uint64_t claim = claim_.fetch_add(uint64_t{1} << 32, std::memory_order_acq_rel);
     const uint32_t task = static_cast<uint32_t>(claim >> 32);
     if (task >= static_cast<uint32_t>(claim)) break;
-    (*fn_)(static_cast<int>(task), worker);
+    RunTask(static_cast<int>(task), worker);
     ++done;
   }
   if (done > 0 && unfinished_.fetch_sub(done, std::memory_order_acq_rel) == done) {
@@ -99,14 +101,20 @@ void ThreadPool::RunTasks(int worker) {
   }
 }
 
-void* ThreadPool::Scratch(int worker, size_t bytes) {
-  ScratchBuffer& buffer = scratch_[worker + 1];
-  if (bytes > buffer.size) {
-    buffer.size = (bytes + 4095) / 4096 * 4096;
-    buffer.data.reset();
-    buffer.data.reset(std::aligned_alloc(64, buffer.size));
+// A task that throws is done all the same, so that the call can end.
+void ThreadPool::RunTask(int task, int worker) noexcept {
+  try {
+    (*fn_)(task, worker);
+  } catch (...) {
+    if (!has_failed_.exchange(true)) failure_ = std::current_exception();
   }
-  return buffer.data.get();
 }
+
+void ThreadPool::RethrowFailure() {
+  has_failed_.store(false);
+  std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void* ThreadPool::Scratch(int worker, size_t bytes) { return scratch_[worker + 1].Get(bytes); }
 
 }  // namespace evaserve

@@ -2,12 +2,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
+#include <exception>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/worker_pool.h"
 
 namespace evaserve {
@@ -34,17 +34,13 @@ class ThreadPool final : public WorkerPool {
   void* Scratch(int worker, size_t bytes) override;
 
  private:
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
-  struct alignas(64) ScratchBuffer {
-    std::unique_ptr<void, Free> data;
-    size_t size = 0;
-  };
+  struct alignas(64) ScratchBuffer : AlignedBuffer {};
 
   void HelperLoop(int worker);
   void WakeHelpers(int count);
   void RunTasks(int worker);
+  void RunTask(int task, int worker) noexcept;
+  void RethrowFailure();
 
   // The call that is going on. A worker reads `fn_` only after it has claimed a task, and the call
   // does not return before that task is done.
@@ -54,6 +50,8 @@ class ThreadPool final : public WorkerPool {
   alignas(64) std::atomic<uint32_t> calls_{
       0};  // changes with every call: what helpers look out for
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> has_failed_{false};
+  std::exception_ptr failure_;  // what the first of a call's tasks to do so has thrown
 
   std::vector<ScratchBuffer> scratch_;  // of worker w at w + 1
   std::vector<std::thread> helpers_;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <latch>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -109,6 +110,33 @@ TEST(ThreadPoolTest, ScratchIsAlignedItsOwnAndGrows) {
 
   std::memset(pool.Scratch(0, 100000), 1, 100000);
   EXPECT_EQ(pool.Scratch(0, 5), pool.Scratch(0, 100000)) << "it never shrinks";
+}
+
+TEST(ThreadPoolTest, WhatATaskThrowsIsThrownWhenAllAreDone) {
+  for (const int num_workers : {1, 4}) {
+    ThreadPool pool(num_workers);
+    for (int round = 0; round < 200; ++round) {
+      std::atomic<int> runs{0};
+      EXPECT_THROW(pool.Run(16,
+                            [&](int task, int) {
+                              ++runs;
+                              if (task >= 14) throw std::bad_alloc();
+                            }),
+                   std::bad_alloc);
+      EXPECT_GE(runs, 15);
+
+      pool.Run(16, [&](int, int) { ++runs; });  // as if nothing had been
+      EXPECT_GE(runs, 31);
+    }
+  }
+}
+
+TEST(ThreadPoolTest, ScratchThrowsWithoutMemoryAndCanBeUsedAgain) {
+  ThreadPool pool(2);
+  for (const int worker : {-1, 0, 1}) {
+    EXPECT_THROW(pool.Scratch(worker, SIZE_MAX / 2), std::bad_alloc);
+    std::memset(pool.Scratch(worker, 1000), 1, 1000);
+  }
 }
 
 TEST(ThreadPoolTest, StopsWithoutEverHavingRun) { ThreadPool pool(4); }

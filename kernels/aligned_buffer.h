@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+namespace evaserve {
+
+// Memory that grows and never shrinks, so that a steady load allocates nothing. 64-byte aligned,
+// uninitialised. Not thread-safe.
+class AlignedBuffer {
+ public:
+  // At least `bytes`; a later call may move them and loses their contents. Throws std::bad_alloc if
+  // there is no memory, as a std::vector does.
+  void* Get(size_t bytes) {
+    if (bytes > size_) Grow(bytes);
+    return data_.get();
+  }
+
+ private:
+  static constexpr size_t kGrain = 4096;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+
+  void Grow(size_t bytes) {
+    data_.reset();  // first, as nobody needs both
+    size_ = 0;
+    if (bytes > std::numeric_limits<ptrdiff_t>::max() - kGrain) throw std::bad_alloc();
+    const size_t rounded = (bytes + kGrain - 1) / kGrain * kGrain;
+    data_.reset(std::aligned_alloc(64, rounded));
+    if (data_ == nullptr) throw std::bad_alloc();
+    size_ = rounded;
+  }
+
+  std::unique_ptr<void, Free> data_;
+  size_t size_ = 0;
+};
+
+}  // namespace evaserve
