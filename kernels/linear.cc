@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace evaserve {
 
@@ -26,6 +27,7 @@ PackedWeight PackedWeight::Pack(std::span<const WeightView> parts, DType dtype) 
   const int64_t units = (weight.in_features_ + pack - 1) / pack;
   weight.bytes_ = blocks * units * kLinearBlock * 4;
   weight.data_.reset(std::aligned_alloc(64, weight.bytes_));
+  if (weight.data_ == nullptr) throw std::bad_alloc();
   std::memset(weight.data_.get(), 0, weight.bytes_);
 
   int64_t out = 0;

@@ -58,8 +58,11 @@ EVASERVE_INLINE void ScoreWindow(const WindowAttend& args, const WindowScratch& 
                                  const WindowTile& t, int begin, Vec (&top)[kRows]) {
   Accumulators<kRows, kVecs> acc;
   for (int r = 0; r < kRows; ++r) {
-    const float* bias = s.bias + (args.bias == nullptr ? 0 : int64_t{t.place[r]} * s.columns);
-    for (int n = 0; n < kVecs; ++n) acc.at[r][n] = Load(bias + begin + n * kLanes);
+    const float* bias = s.bias + int64_t{t.place[r]} * s.bias_columns;
+    for (int n = 0; n < kVecs; ++n) {
+      const int column = begin + n * kLanes;
+      acc.at[r][n] = Load((column < s.bias_columns ? bias : s.no_bias) + column);
+    }
   }
   if (t.is_masked) {
     for (int n = 0; n < kVecs; ++n) {

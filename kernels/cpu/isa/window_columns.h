@@ -23,14 +23,22 @@ struct WindowScratch {
   int columns = 0;  // num_keys + num_landmarks, rounded up to whole vectors
   int units = 0;    // of head_dim
   int padded_dim = 0;
-  float* keys;        // [columns / kTileWidth, units, kTileWidth] units
-  std::byte* values;  // [columns / pack, padded_dim] units
-  float* bias;        // [num_queries or 1, columns], times log2(e)
-  float* mask;        // [columns]: what a window adds to every row of the bias
-  float* zero;        // [padded_dim]
-  char* q;            // [kTileRows, units] units, times scale * log2(e)
-  float* logits;      // [kTileRows, columns], then weights in their place
+  float* keys;           // [columns / kTileWidth, units, kTileWidth] units
+  std::byte* values;     // [columns / pack, padded_dim] units
+  int bias_columns = 0;  // those of keys, rounded up to whole vectors; 0 without a bias
+  float* bias;           // [num_queries, bias_columns], times log2(e)
+  float* no_bias;        // [columns]: of columns behind these; hides what is behind the landmarks
+  float* mask;           // [columns]: what a window adds to every row of the bias
+  float* zero;           // [padded_dim]
+  char* q;               // [kTileRows, units] units, times scale * log2(e)
+  float* logits;         // [kTileRows, columns], then weights in their place
 };
+
+// Columns that hold keys, rounded up: what the window's keys share with landmarks is packed with
+// them.
+inline int KeyColumns(const WindowAttend& args) {
+  return (args.num_keys + kLanes - 1) / kLanes * kLanes;
+}
 
 inline size_t LayOut(const WindowAttend& args, char* base, WindowScratch& s) {
   size_t used = 0;
@@ -46,8 +54,9 @@ inline size_t LayOut(const WindowAttend& args, char* base, WindowScratch& s) {
   const int64_t num_tiles = (columns + kTileWidth - 1) / kTileWidth;
   s.keys = reinterpret_cast<float*>(take(num_tiles * s.units * kTileWidth));
   s.values = reinterpret_cast<std::byte*>(take(columns * s.padded_dim));
-  s.bias =
-      reinterpret_cast<float*>(take(args.bias == nullptr ? columns : args.num_queries * columns));
+  s.bias_columns = args.bias == nullptr ? 0 : KeyColumns(args);
+  s.bias = reinterpret_cast<float*>(take(int64_t{args.num_queries} * s.bias_columns));
+  s.no_bias = reinterpret_cast<float*>(take(columns));
   s.mask = reinterpret_cast<float*>(take(columns));
   s.zero = reinterpret_cast<float*>(take(s.padded_dim));
   s.q = take(kTileRows * s.units);
@@ -103,12 +112,6 @@ EVASERVE_INLINE void PackValues(const WindowAttend& args, const WindowScratch& s
   }
 }
 
-// Columns that hold keys, rounded up: what the window's keys share with landmarks is packed with
-// them.
-inline int KeyColumns(const WindowAttend& args) {
-  return (args.num_keys + kLanes - 1) / kLanes * kLanes;
-}
-
 // The row of what is behind the keys: a landmark or padding.
 EVASERVE_INLINE const float* LandmarkRow(const WindowAttend& args, const WindowScratch& s,
                                          const float* landmarks, int column) {
@@ -128,15 +131,15 @@ void PrepareLandmarks(const WindowAttend& args, const WindowScratch& s) {
   if (kBf16) StoreValue<kBf16>(s.zero, used | 1, args.head_dim, s.padded_dim, s.values);
   PackValues<kBf16>(args, s, args.num_keys, args.num_landmarks, beta);
 
-  const int rows = args.bias == nullptr ? 1 : args.num_queries;
-  for (int i = 0; i < rows; ++i) {
+  for (int j = 0; j < s.columns; ++j) s.no_bias[j] = j < used ? 0.f : kHidden;
+  if (args.bias == nullptr) return;
+  for (int i = 0; i < args.num_queries; ++i) {
     // A step of a causal sequence has one query of many places.
-    if (args.bias != nullptr && args.num_windows == 1 && args.queries[i] < 0) continue;
-    float* to = s.bias + int64_t{i} * s.columns;
-    for (int j = 0; j < s.columns; ++j) to[j] = j < used ? 0.f : kHidden;
-    if (args.bias == nullptr) continue;
+    if (args.num_windows == 1 && args.queries[i] < 0) continue;
+    float* to = s.bias + int64_t{i} * s.bias_columns;
     const float* from = args.bias + int64_t{i} * args.num_keys;
     for (int j = 0; j < args.num_keys; ++j) to[j] = from[j] * kLog2E;
+    for (int j = args.num_keys; j < s.bias_columns; ++j) to[j] = s.no_bias[j];
   }
 }
 
