@@ -80,10 +80,10 @@ absl::StatusOr<ImageSize> ReadPngSize(std::string_view file) {
   return CheckedSize(BigEndian(file.substr(kWidth, 4)), BigEndian(file.substr(kHeight, 4)));
 }
 
-// The file without chunks that do not change pixels. The library unpacks and keeps texts: some
-// megabytes of them become gigabytes.
+// The file with what makes its pixels alone. The library unpacks and keeps texts: some megabytes of
+// them become gigabytes. And it would convert colours by gAMA and the like, as Pillow, and so what
+// a model was trained with, does not.
 std::string PixelChunks(std::string_view file) {
-  constexpr std::string_view kColor[] = {"cHRM", "cICP", "gAMA", "iCCP", "sBIT", "sRGB", "tRNS"};
   constexpr size_t kLength = 4, kType = 4, kCrc = 4;
   std::string kept(kPngBegin);
   file.remove_prefix(kPngBegin.size());
@@ -91,9 +91,7 @@ std::string PixelChunks(std::string_view file) {
     const std::string_view type = file.substr(kLength, kType);
     const size_t size = kLength + kType + BigEndian(file.substr(0, kLength)) + kCrc;
     const bool is_critical = type[0] >= 'A' && type[0] <= 'Z';
-    if (is_critical || std::ranges::find(kColor, type) != std::end(kColor)) {
-      kept += file.substr(0, size);
-    }
+    if (is_critical || type == "tRNS") kept += file.substr(0, size);
     file.remove_prefix(std::min(size, file.size()));
   }
   return kept;

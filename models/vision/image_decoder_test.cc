@@ -189,6 +189,19 @@ TEST(DecodeImageTest, DoesNotUnpackTextsOfPngs) {
   EXPECT_LT(MostMemory() - before, 100 << 10);
 }
 
+TEST(DecodeImageTest, TakesPixelsAsTheyAreWhateverTheirGamma) {
+  constexpr size_t kHeaderEnd = 33;
+  const auto with = [](const std::string& type, const std::string& data) {
+    std::string png = absl::HexStringToBytes(kRgbPng);
+    return DecodeImage(png.insert(kHeaderEnd, PngChunk(type, data)));
+  };
+  const std::string linear = {0, 1, '\x86', '\xa0'};  // 100000
+  for (const auto& image : {with("gAMA", linear), with("sBIT", "\4\4\4")}) {
+    ASSERT_TRUE(image.ok()) << image.status();
+    EXPECT_EQ(image->rgb, Pattern(3, 2).rgb);
+  }
+}
+
 // A header alone may ask for gigabytes.
 TEST(DecodeImageTest, RefusesSizesBeyondTheLimit) {
   std::string png = absl::HexStringToBytes(kRgbPng);

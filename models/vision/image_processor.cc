@@ -28,11 +28,16 @@ const char* Name(Resample resample) {
 }
 
 ImageProcessing DeiTProcessing(int image_size) {
-  return {.shortest_edge = static_cast<int>(std::floor(image_size * 256.0 / 224)),
-          .crop_height = image_size,
-          .crop_width = image_size,
-          .mean = kImageNetMean,
-          .std = kImageNetStd};
+  constexpr int kLargestThatIsNotScaled = 32;
+  ImageProcessing processing{.mean = kImageNetMean, .std = kImageNetStd};
+  if (image_size <= kLargestThatIsNotScaled) {
+    processing.resize_height = processing.resize_width = image_size;
+    return processing;
+  }
+  processing.shortest_edge = static_cast<int>(std::floor(image_size * 256.0 / 224));
+  processing.crop_height = processing.crop_width = image_size;
+  processing.crop_rounding = CropRounding::kEven;
+  return processing;
 }
 
 // A size is a number, {"height", "width"}, or, of `size` alone, {"shortest_edge"}. Other keys, such
@@ -195,7 +200,8 @@ absl::Status ProcessImage(std::string_view file, const ImageProcessing& processi
   *image = Resize(*image, static_cast<int>(size.width), static_cast<int>(size.height),
                   processing.resample);
   if (processing.crop_height > 0) {
-    *image = CenterCrop(*image, processing.crop_width, processing.crop_height);
+    *image =
+        CenterCrop(*image, processing.crop_width, processing.crop_height, processing.crop_rounding);
   }
   Normalize(*image, processing, pixels);
   return absl::OkStatus();

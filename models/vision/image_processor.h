@@ -18,6 +18,7 @@ struct ImageProcessing {
   Resample resample = Resample::kBicubic;
   // Cut the middle out; 0: all of it stays.
   int crop_height = 0, crop_width = 0;
+  CropRounding crop_rounding = CropRounding::kDown;
   // x * rescale_factor, then (x - mean) / std for each channel.
   float rescale_factor = 1.f / 255;
   std::array<float, 3> mean = {0, 0, 0};
@@ -29,8 +30,9 @@ struct ImageProcessing {
 
 // Reads preprocessor_config.json of `directory`, in the form of Hugging Face's image processors,
 // for a model whose input is `image_size` x `image_size`. Without the file: what DeiT's evaluation
-// does, 256/224 of the size on the shorter side, bicubic, the middle, and ImageNet's mean and
-// deviation.
+// does, 256/224 of the size on the shorter side, bicubic, the middle (as torchvision cuts it), and
+// ImageNet's mean and deviation. For a size of up to 32 it neither scales nor cuts; images of other
+// sizes, for which it has no answer, are scaled to that size.
 //
 // InvalidArgument, naming the file and the key, for a value that is malformed or not supported, and
 // for steps that do not end in an image of that size.

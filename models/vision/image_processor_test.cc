@@ -25,8 +25,18 @@ TEST(ReadImageProcessingTest, IsDeiTsWithoutAFile) {
   ASSERT_TRUE(processing.ok()) << processing.status();
   EXPECT_EQ(processing->shortest_edge, 256);
   EXPECT_EQ(processing->crop_height, 224);
+  EXPECT_EQ(processing->crop_rounding, CropRounding::kEven);
   EXPECT_EQ(processing->resample, Resample::kBicubic);
   EXPECT_FLOAT_EQ(processing->mean[0], 0.485f);
+}
+
+TEST(ReadImageProcessingTest, DeiTsNeitherScalesNorCutsSmallImages) {
+  TempDir directory;
+  const auto processing = ReadImageProcessing(directory.path(), 32);
+  ASSERT_TRUE(processing.ok()) << processing.status();
+  EXPECT_EQ(processing->resize_height, 32);  // which leaves an image of that size as it is
+  EXPECT_EQ(processing->shortest_edge, 0);
+  EXPECT_EQ(processing->crop_height, 0);
 }
 
 TEST(ReadImageProcessingTest, SaysWhyTheFileCannotBeRead) {
@@ -125,7 +135,8 @@ TEST(ProcessImageTest, CropsAfterTheShorterSide) {
       .shortest_edge = 5, .crop_height = 4, .crop_width = 4, .rescale_factor = 1};
   std::vector<float> pixels(48);
   ASSERT_TRUE(ProcessImage(PngFile(image), processing, pixels.data()).ok());
-  const Image expected = CenterCrop(Resize(image, 20, 5, Resample::kBicubic), 4, 4);
+  const Image expected =
+      CenterCrop(Resize(image, 20, 5, Resample::kBicubic), 4, 4, CropRounding::kDown);
   for (int i = 0; i < 16; ++i) EXPECT_EQ(pixels[i], expected.rgb[i * 3]);
 }
 

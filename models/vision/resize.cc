@@ -125,10 +125,14 @@ Image Resize(const Image& image, int width, int height, Resample resample) {
   return result;
 }
 
-Image CenterCrop(const Image& image, int width, int height) {
+Image CenterCrop(const Image& image, int width, int height, CropRounding rounding) {
   Image result{width, height, std::vector<uint8_t>(size_t(width) * height * kChannels)};
-  const auto floor_half = [](int x) { return x >= 0 ? x / 2 : -((1 - x) / 2); };
-  const int left = floor_half(image.width - width), top = floor_half(image.height - height);
+  const auto half = [rounding](int x) {
+    const double exact = x / 2.0;  // nearbyint() rounds halves to even
+    return static_cast<int>(rounding == CropRounding::kEven ? std::nearbyint(exact)
+                                                            : std::floor(exact));
+  };
+  const int left = half(image.width - width), top = half(image.height - height);
   const int begin = std::max(0, -left), end = std::min(width, image.width - left);
   for (int y = std::max(0, -top); y < std::min(height, image.height - top); ++y) {
     const int64_t from = (int64_t{y + top} * image.width + begin + left) * kChannels;

@@ -13,7 +13,13 @@ enum class Resample { kNearest = 0, kBilinear = 2, kBicubic = 3 };
 // takes columns first for some sizes, others never did.)
 Image Resize(const Image& image, int width, int height, Resample resample);
 
+// Where the middle is if an odd number of pixels is cut off.
+enum class CropRounding {
+  kDown,  // Hugging Face's image processors
+  kEven,  // torchvision and timm: half of the number, rounded to the even of its neighbours
+};
+
 // The middle of an image, filled up with black where it is smaller.
-Image CenterCrop(const Image& image, int width, int height);
+Image CenterCrop(const Image& image, int width, int height, CropRounding rounding);
 
 }  // namespace evaserve

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "absl/strings/escaping.h"
 #include "models/vision/testing/pattern.h"
 
@@ -67,15 +69,33 @@ Image Column(std::vector<uint8_t> values) {
   return image;
 }
 
+Image Crop(const Image& image, int width, int height) {
+  return CenterCrop(image, width, height, CropRounding::kDown);
+}
+
+// int(round((height - crop) / 2.0)) in Python.
+TEST(CenterCropTest, RoundsAsTorchvisionIfAskedTo) {
+  const auto first = [](int height, int crop) {
+    std::vector<uint8_t> rows(height);
+    std::iota(rows.begin(), rows.end(), 0);
+    return CenterCrop(Column(rows), 1, crop, CropRounding::kEven).rgb[0];
+  };
+  EXPECT_EQ(first(5, 4), 0);
+  EXPECT_EQ(first(7, 4), 2);
+  EXPECT_EQ(first(9, 4), 2);
+  EXPECT_EQ(first(11, 4), 4);
+  EXPECT_EQ(first(10, 4), 3);
+}
+
 TEST(CenterCropTest, TakesTheMiddle) {
-  EXPECT_EQ(CenterCrop(Column({1, 2, 3, 4, 5}), 1, 3).rgb, Column({2, 3, 4}).rgb);
-  EXPECT_EQ(CenterCrop(Column({1, 2, 3, 4}), 1, 1).rgb, Column({2}).rgb);
+  EXPECT_EQ(Crop(Column({1, 2, 3, 4, 5}), 1, 3).rgb, Column({2, 3, 4}).rgb);
+  EXPECT_EQ(Crop(Column({1, 2, 3, 4}), 1, 1).rgb, Column({2}).rgb);
 }
 
 TEST(CenterCropTest, FillsUpWithBlack) {
-  EXPECT_EQ(CenterCrop(Column({1, 2}), 1, 4).rgb, Column({0, 1, 2, 0}).rgb);
-  EXPECT_EQ(CenterCrop(Column({1, 2}), 1, 3).rgb, Column({0, 1, 2}).rgb);
-  EXPECT_THAT(CenterCrop(Column({9}), 3, 1).rgb, ElementsAre(0, 0, 0, 9, 9, 9, 0, 0, 0));
+  EXPECT_EQ(Crop(Column({1, 2}), 1, 4).rgb, Column({0, 1, 2, 0}).rgb);
+  EXPECT_EQ(Crop(Column({1, 2}), 1, 3).rgb, Column({0, 1, 2}).rgb);
+  EXPECT_THAT(Crop(Column({9}), 3, 1).rgb, ElementsAre(0, 0, 0, 9, 9, 9, 0, 0, 0));
 }
 
 }  // namespace
