@@ -33,7 +33,7 @@ class BeamSearch {
     int max_length = 200;   // tokens before </s>
     int min_length = 1;     // likewise; max_length goes before it
     // An n-gram of so many tokens never comes twice; 0: it may. </s> at the begin counts as a
-    // token.
+    // token, but with 1 a translation can still end, which fairseq's cannot.
     int no_repeat_ngram_size = 0;
   };
 
