@@ -7,7 +7,6 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "kernels/serial_worker_pool.h"
 #include "models/eva_translation/eva_translation_model.h"
 #include "models/eva_translation/testing/random_translation.h"
@@ -136,13 +135,8 @@ TEST_F(EvaTranslationTest, IsBeamSearchOverTheReference) {
     std::vector<float> encoded(length * 16);
     ASSERT_TRUE(encoder.Run(source, {&length, 1}, encoded.data()).ok());
     const BeamSearch::Finished best = SearchReference(reference, encoded, length);
-    Texts words;
-    for (const TokenId token : best.tokens) {
-      const char* const special[] = {"<s>", "<pad>", "</s>", "<unk>"};
-      words.push_back(token < 4 ? special[token] : absl::StrCat("d", token));
-    }
     const Translations got = Run(TranslationRequest({text}));
-    EXPECT_EQ(got.texts[0], absl::StrJoin(words, " "));
+    EXPECT_EQ(got.texts[0], TextOf(best.tokens, "d"));
     EXPECT_NEAR(got.scores[0], best.score, 1e-4);
     different.insert(got.texts[0]);
   }
@@ -366,6 +360,8 @@ TEST(TranslationTextTest, GoesThroughMosesAndBytePairs) {
   EXPECT_THAT(text->Encode(""), ElementsAre(2));
   EXPECT_EQ(text->Decode(std::vector<TokenId>{6, 8, 4, 5, 10}), "low, low.");
   EXPECT_EQ(text->Decode(std::vector<TokenId>{3, 10}), "<unk>.");
+  EXPECT_EQ(text->Decode(std::vector<TokenId>{0, 4, 0, 5, 2}), "low");
+  EXPECT_EQ(text->Decode(std::vector<TokenId>{0}), "");
   EXPECT_EQ(text->Decode({}), "");
 }
 

@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "absl/strings/str_cat.h"
 #include "kernels/serial_worker_pool.h"
 #include "models/eva_translation/eva_translation_model.h"
 #include "models/eva_translation/testing/random_translation.h"
@@ -26,20 +25,6 @@ std::map<std::string, J> Models() {
           {"shared", TinySharedTranslationJson()},
           {"norm_before", before},
           {"learned_positions", learned}};
-}
-
-std::string TextOf(const J& tokens, const char* letter) {
-  const char* const special[] = {"<s>", "<pad>", "</s>", "<unk>"};
-  std::string text;
-  for (const int token : tokens) {
-    absl::StrAppend(&text, text.empty() ? "" : " ");
-    if (token < 4) {
-      text += special[token];
-    } else {
-      absl::StrAppend(&text, letter, token);
-    }
-  }
-  return text;
 }
 
 void WriteModels(const std::filesystem::path& folder) {

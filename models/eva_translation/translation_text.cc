@@ -66,6 +66,7 @@ std::vector<TokenId> TranslationText::Encode(std::string_view text) const {
 std::string TranslationText::Decode(std::span<const TokenId> tokens) const {
   std::vector<std::string_view> words;
   for (const TokenId token : tokens) {
+    if (token == Dictionary::kBos || token == Dictionary::kEos) continue;
     const std::string_view name = Dictionary::SpecialName(token);
     words.push_back(name.empty() ? target_.Word(token) : name);
   }

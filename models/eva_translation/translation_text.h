@@ -30,7 +30,7 @@ class TranslationText {
   // `text` is UTF-8. With </s> at the end, which is all if there are no words.
   std::vector<TokenId> Encode(std::string_view text) const;
 
-  // Without </s>. An unknown word is "<unk>".
+  // Without <s> and </s>, as of fairseq's Dictionary.string(). An unknown word is "<unk>".
   std::string Decode(std::span<const TokenId> tokens) const;
 
  private:

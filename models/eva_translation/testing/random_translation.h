@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/testing/random_weights.h"
@@ -33,6 +34,17 @@ inline nlohmann::json TinySharedTranslationJson() {
   json["share_all_embeddings"] = json["share_decoder_input_output_embed"] = true;
   json["decoder"].update({{"hidden_size", 16}, {"num_attention_heads", 2}});
   return json;
+}
+
+// What fairseq prints for tokens: words, without <s> and </s>. `letter` is that of WriteModel().
+inline std::string TextOf(const std::vector<int>& tokens, const std::string& letter) {
+  std::string text;
+  for (const int token : tokens) {
+    if (token == 0 || token == 2) continue;
+    if (!text.empty()) text += ' ';
+    text += token == 1 ? "<pad>" : token == 3 ? "<unk>" : letter + std::to_string(token);
+  }
+  return text;
 }
 
 // What such a config asks for, by name; the same config gets the same values.
