@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,6 +72,19 @@ class RandomTranslation : public RandomWeights {
                json.at("encoder").at("hidden_size"));
     }
     if (decoder.value("normalize_before", false)) AddNorm("decoder.layer_norm.", size);
+  }
+
+  // Multiplies the row that the logit of </s> comes from: how soon translations end.
+  void ScaleEos(float factor) {
+    for (const char* name : {"decoder.output_projection.weight", "decoder.embed_tokens.weight",
+                             "encoder.embed_tokens.weight"}) {
+      const auto found = find(name);
+      if (found == end()) continue;
+      RandomTensor& words = found->second;
+      const int64_t size = words.shape[1];
+      for (float& value : std::span(words.values).subspan(2 * size, size)) value *= factor;
+      return;
+    }
   }
 
   // Writes the directory: words are e4, e5, ... and d4, d5, ..., or w4, ... for both, by their
