@@ -3,6 +3,8 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "server/engine/engine.h"
 #include "tests/fakes/fake_engine.h"
@@ -48,6 +50,29 @@ TEST_F(EngineAdmissionTest, RefusesWhenTooManyTokensWait) {
   const absl::Status status = fake.engine->Submit(GenerateRequest("c", 1, sink_)).status();
 
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+}
+
+// What comes during a step, of which the engine's thread has not heard.
+TEST_F(EngineAdmissionTest, ABurstFillsTheFreePlacesBeforeItWaits) {
+  FakeEngine fake({.max_running = 8, .waiting = {.max_waiting = 2}});
+  fake.control->Hold();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  const auto submit = [&] {
+    auto sink = std::make_shared<RecordingSink>();
+    const absl::Status status = fake.engine->Submit(GenerateRequest("a", 1, sink)).status();
+    if (status.ok()) sinks.push_back(std::move(sink));
+    return status;
+  };
+  ASSERT_TRUE(submit().ok());
+  fake.control->WaitUntilHeld();
+
+  for (int i = 0; i < 7 + 2; ++i) EXPECT_TRUE(submit().ok()) << "request " << i;
+  const absl::Status status = submit();
+
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_EQ(fake.engine->state().waiting, 9) << "they do wait, for the step to end";
+  fake.control->Release();
+  for (const auto& sink : sinks) EXPECT_TRUE(sink->WaitUntilDone().status.ok());
 }
 
 TEST_F(EngineAdmissionTest, RefusesWhatCanNeverFit) {

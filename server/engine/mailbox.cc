@@ -8,23 +8,34 @@
 #include "server/engine/durations.h"
 
 namespace evaserve {
+namespace {
+
+WaitingWork WorkOf(std::span<const std::unique_ptr<ActiveRequest>> requests) {
+  WaitingWork work{.requests = std::ssize(requests)};
+  for (const auto& request : requests) work.tokens += request->prompt_tokens();
+  return work;
+}
+
+void Add(const WaitingWork& more, WaitingWork& sum) {
+  sum.requests += more.requests;
+  sum.tokens += more.tokens;
+}
+
+}  // namespace
 
 absl::Status Mailbox::Submit(std::vector<std::unique_ptr<ActiveRequest>> requests) {
-  const int64_t count = std::ssize(requests);
-  int64_t tokens = 0;
-  for (const auto& request : requests) tokens += request->prompt_tokens();
-  if (absl::Status status = CheckCanEverFit(count, tokens); !status.ok()) return status;
+  if (absl::Status status = CheckCanEverFit(requests); !status.ok()) return status;
   absl::MutexLock lock(&mutex_);
   if (draining_) return absl::UnavailableError("the server is shutting down");
-  if (absl::Status status = CheckFitsNow(count, tokens); !status.ok()) return status;
+  if (absl::Status status = CheckFitsNow(requests); !status.ok()) return status;
+  CountSubmitted(requests);
+  num_in_flight_ += std::ssize(requests);
   std::ranges::move(requests, std::back_inserter(mail_.submitted));
-  state_.waiting += count;
-  state_.waiting_tokens += tokens;
-  num_in_flight_ += count;
   return absl::OkStatus();
 }
 
-absl::Status Mailbox::CheckCanEverFit(int64_t count, int64_t tokens) const {
+absl::Status Mailbox::CheckCanEverFit(Requests requests) const {
+  const int64_t count = std::ssize(requests);
   if (count <= 1) return absl::OkStatus();
   const int64_t most = int64_t{limits_.max_running} + limits_.waiting.max_waiting;
   if (count > most) {
@@ -32,17 +43,30 @@ absl::Status Mailbox::CheckCanEverFit(int64_t count, int64_t tokens) const {
         "the request makes ", count, " sequences, the limit is ", most, " (max_running ",
         limits_.max_running, " and max_waiting ", limits_.waiting.max_waiting, ")"));
   }
+  const int64_t tokens = WorkOf(requests).tokens;
   if (tokens <= limits_.waiting.max_waiting_tokens) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("the request's ", count, " sequences have ", tokens, " tokens, the limit is ",
                    limits_.waiting.max_waiting_tokens, " (max_waiting_tokens)"));
 }
 
-absl::Status Mailbox::CheckFitsNow(int64_t count, int64_t tokens) const {
-  // While nobody waits, the first of them find these places at once, unless pages are short.
-  const int64_t places = state_.waiting == 0 ? limits_.max_running - state_.running : 0;
-  return CheckRoom(limits_.waiting, {state_.waiting, state_.waiting_tokens},
-                   {count - places, tokens});
+absl::Status Mailbox::CheckFitsNow(Requests requests) const {
+  const Requests rest = WithoutPlace(requests);
+  if (rest.empty()) return absl::OkStatus();
+  WaitingWork waiting{state_.waiting, state_.waiting_tokens};
+  Add(without_place_, waiting);
+  return CheckRoom(limits_.waiting, waiting, WorkOf(rest));
+}
+
+Mailbox::Requests Mailbox::WithoutPlace(Requests requests) const {
+  if (state_.waiting > 0) return requests;
+  const int64_t places = limits_.max_running - state_.running - submitted_.requests;
+  return requests.subspan(std::clamp<int64_t>(places, 0, std::ssize(requests)));
+}
+
+void Mailbox::CountSubmitted(Requests requests) {
+  Add(WorkOf(WithoutPlace(requests)), without_place_);
+  Add(WorkOf(requests), submitted_);
 }
 
 void Mailbox::Cancel(RequestId id) {
@@ -78,7 +102,10 @@ bool Mailbox::WaitUntilIdle(TimePoint deadline) {
 
 EngineState Mailbox::state() const {
   absl::MutexLock lock(&mutex_);
-  return state_;
+  EngineState state = state_;
+  state.waiting += submitted_.requests;
+  state.waiting_tokens += submitted_.tokens;
+  return state;
 }
 
 bool Mailbox::HasMail() const {
@@ -99,10 +126,8 @@ Mailbox::Mail Mailbox::Take(TimePoint deadline) {
 void Mailbox::Publish(const EngineState& state, int num_ended) {
   absl::MutexLock lock(&mutex_);
   state_ = state;
-  for (const auto& request : mail_.submitted) {
-    ++state_.waiting;
-    state_.waiting_tokens += request->prompt_tokens();
-  }
+  submitted_ = without_place_ = {};
+  CountSubmitted(mail_.submitted);
   num_in_flight_ -= num_ended;
 }
 

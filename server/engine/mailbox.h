@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -16,6 +17,11 @@
 namespace evaserve {
 
 // What other threads have for the engine's thread, and what it tells them in return. Thread-safe.
+//
+// What has been submitted since the engine's thread last told how it stands fills the places that
+// were free then, in the order it came, if nobody waited for one; only the rest counts against the
+// limits of what may wait. Pages can be short, so that some of the first wait as well: then as many
+// more requests may wait as there are places, with the tokens of their prompts.
 class Mailbox {
  public:
   struct Limits {
@@ -57,6 +63,7 @@ class Mailbox {
   // Waits until nothing is in flight or `deadline` comes; true if nothing is.
   bool WaitUntilIdle(TimePoint deadline);
 
+  // As published, and what has been submitted since counts as waiting.
   EngineState state() const;
 
   // For the engine's thread: what has come, as soon as there is something or `deadline` comes.
@@ -66,17 +73,23 @@ class Mailbox {
   void Publish(const EngineState& state, int num_ended);
 
  private:
-  absl::Status CheckCanEverFit(int64_t count, int64_t tokens) const;
-  absl::Status CheckFitsNow(int64_t count, int64_t tokens) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  using Requests = std::span<const std::unique_ptr<ActiveRequest>>;
+
+  absl::Status CheckCanEverFit(Requests requests) const;
+  absl::Status CheckFitsNow(Requests requests) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of requests that come now: those that find no free place.
+  Requests WithoutPlace(Requests requests) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountSubmitted(Requests requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasMail() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
 
   const Limits limits_;
   mutable absl::Mutex mutex_;
   Mail mail_ ABSL_GUARDED_BY(mutex_);
-  // As published, and what is in mail_ counts as waiting.
-  EngineState state_ ABSL_GUARDED_BY(mutex_);
+  EngineState state_ ABSL_GUARDED_BY(mutex_);  // as published
+  // What has been submitted since: all of it, and what of it has found none of the free places.
+  WaitingWork submitted_ ABSL_GUARDED_BY(mutex_);
+  WaitingWork without_place_ ABSL_GUARDED_BY(mutex_);
   int64_t num_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -14,7 +14,9 @@ enum class OverloadStatus {
 };
 
 // What may wait for a model's turn; more is refused, so that overload shows at once. One request
-// alone may have more tokens and bytes.
+// alone may have more tokens and bytes. What finds a free place does not wait, whatever its prompt:
+// of a model with max_running places, at most max_running + max_waiting requests are in flight, and
+// the tokens of all but max_running of them are bounded.
 struct WaitingLimits {
   int max_waiting = 1024;                          // requests
   int64_t max_waiting_tokens = 16 << 20;           // of their prompts
@@ -28,8 +30,8 @@ struct WaitingWork {
   int64_t bytes = 0;
 };
 
-// ResourceExhausted or what `limits` say instead, naming the limit, if `more` finds no place beside
-// what is `waiting` already.
+// ResourceExhausted or what `limits` say instead, naming the limit, if `more` cannot wait beside
+// what is `waiting` already. Who finds a free place is in neither.
 absl::Status CheckRoom(const WaitingLimits& limits, const WaitingWork& waiting,
                        const WaitingWork& more);
 
