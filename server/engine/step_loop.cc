@@ -48,11 +48,9 @@ void StepLoop::Receive(Mailbox::Mail mail) {
                         .prefill_tokens = request->prefill_tokens(),
                         .pages = model_.PagesFor(request->max_length()),
                         .priority = request->priority()});
-    if (max_queue_time_.count() > 0) {
-      queue_deadlines_.emplace_back(request->submitted() + max_queue_time_, id);
-    }
+    deadlines_.Set(id, request->deadline());
+    queue_deadlines_.Set(id, Within(max_queue_time_, request->submitted(), TimePoint::max()));
     waiting_tokens_ += request->prompt_tokens();
-    if (request->deadline() != TimePoint::max()) deadlines_.emplace(request->deadline(), id);
     requests_.emplace(id, std::move(request));
   }
   for (const Mailbox::Piece& piece : mail.pieces) {
@@ -66,22 +64,16 @@ void StepLoop::Receive(Mailbox::Mail mail) {
 }
 
 void StepLoop::EndExpired(TimePoint now) {
-  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    const auto [deadline, id] = *deadlines_.begin();
-    End(id, CheckDeadline(deadline, now), now);
+  while (const auto id = deadlines_.TakePassed(now)) {
+    End(*id, absl::DeadlineExceededError("the deadline has passed"), now);
   }
-  while (!queue_deadlines_.empty() && queue_deadlines_.front().first <= now) {
-    const RequestId id = queue_deadlines_.front().second;
-    queue_deadlines_.pop_front();
-    const auto found = requests_.find(id);
-    if (found == requests_.end() || found->second->has_started()) continue;
-    End(id, QueueTimeError(overload_status_, max_queue_time_), now);
+  while (const auto id = queue_deadlines_.TakePassed(now)) {
+    End(*id, QueueTimeError(overload_status_, max_queue_time_), now);
   }
 }
 
 TimePoint StepLoop::NextDeadline() const {
-  const TimePoint first = deadlines_.empty() ? TimePoint::max() : deadlines_.begin()->first;
-  return queue_deadlines_.empty() ? first : std::min(first, queue_deadlines_.front().first);
+  return std::min(deadlines_.first(), queue_deadlines_.first());
 }
 
 void StepLoop::AdmitWaiting() {
@@ -89,6 +81,7 @@ void StepLoop::AdmitWaiting() {
     ActiveRequest& request = *requests_.at(id);
     request.Start(model_.NewSequence());
     waiting_tokens_ -= request.prompt_tokens();
+    queue_deadlines_.Erase(id);
   }
 }
 
@@ -192,7 +185,8 @@ void StepLoop::End(RequestId id, absl::Status status, TimePoint now) {
   ActiveRequest& request = *node.mapped();
   if (!request.has_started()) waiting_tokens_ -= request.prompt_tokens();
   scheduler_.Remove(id);
-  deadlines_.erase({request.deadline(), id});
+  deadlines_.Erase(id);
+  queue_deadlines_.Erase(id);
   ++num_ended_;
   request.End(std::move(status), now, observer_);
 }

@@ -1,12 +1,9 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -14,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "models/model.h"
 #include "server/engine/active_request.h"
+#include "server/engine/deadlines.h"
 #include "server/engine/engine.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/observer.h"
@@ -63,11 +61,10 @@ class StepLoop {
   Mailbox& mailbox_;
   Scheduler scheduler_;
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
-  std::set<std::pair<TimePoint, RequestId>> deadlines_;  // of those that have one
-  // Until when those that wait must be admitted, where that is limited; all wait equally long.
+  Deadlines deadlines_;
+  Deadlines queue_deadlines_;  // until when those that wait must be admitted
   const std::chrono::milliseconds max_queue_time_;
   const OverloadStatus overload_status_;
-  std::deque<std::pair<TimePoint, RequestId>> queue_deadlines_;
   int64_t waiting_tokens_ = 0;
 
   // The step that is going on: the model's items, and whose each is.
