@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/address.h"
 #include "server/config_options.h"
+#include "server/engine/durations.h"
 #include "server/option_help.h"
 #include "server/rpc/authorizer.h"
 
@@ -26,11 +27,6 @@ const std::map<std::string, std::optional<DType>> kDTypes{{"auto", std::nullopt}
                                                           {"float32", DType::kFloat32},
                                                           {"bfloat16", DType::kBFloat16},
                                                           {"float16", DType::kFloat16}};
-
-std::chrono::milliseconds Milliseconds(double seconds) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-      std::chrono::duration<double>(seconds));
-}
 
 // Throws CLI::ValidationError, like the checks of config_options.cc.
 ModelSpec ParseModel(const std::string& text) {
@@ -72,11 +68,11 @@ void ReadTextValues(const TextValues& text, Config& config) {
   config.repository_poll = std::chrono::seconds(text.repository_poll_s);
   config.max_connection_age = std::chrono::seconds(text.max_connection_age_s);
   config.max_connection_age_grace = std::chrono::seconds(text.max_connection_age_grace_s);
-  config.max_queue_time = Milliseconds(text.max_queue_s);
+  config.max_queue_time = MillisecondsOf(text.max_queue_s);
   if (text.overload_status == "unavailable") config.overload_status = OverloadStatus::kUnavailable;
-  config.max_request_time = Milliseconds(text.max_request_s);
-  config.step_timeout = Milliseconds(text.step_timeout_s);
-  config.drain_pause = Milliseconds(text.drain_pause_s);
+  config.max_request_time = MillisecondsOf(text.max_request_s);
+  config.step_timeout = MillisecondsOf(text.step_timeout_s);
+  config.drain_pause = MillisecondsOf(text.drain_pause_s);
   // An empty value cannot be written as --metrics-address=.
   if (config.metrics_address == "off") config.metrics_address.clear();
   config.tls = {.cert = text.tls_cert, .key = text.tls_key, .client_ca = text.tls_client_ca};

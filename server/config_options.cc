@@ -1,8 +1,10 @@
 #include "server/config_options.h"
 
 #include <cctype>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -32,13 +34,20 @@ CLI::Option* Add(CLI::App& app, const std::string& name, T& value, const std::st
       ->capture_default_str();
 }
 
+// Empty, or what is wrong. For CLI::Range "nan" is within any limits.
+std::string IsFinite(const std::string& text) {
+  return std::isfinite(std::strtod(text.c_str(), nullptr)) ? "" : text + " is not a number";
+}
+
 // A number within `limits`, which stand for "{limits}" in the description.
 template <typename T>
 void AddNumber(CLI::App& app, const std::string& name, T& value, Limits limits,
                const std::string& description) {
   const std::string told = absl::StrCat(limits.min, " .. ", limits.max);
-  Add(app, name, value, absl::StrReplaceAll(description, {{"{limits}", told}}))
-      ->check(CLI::Range(static_cast<T>(limits.min), static_cast<T>(limits.max)));
+  CLI::Option* const option =
+      Add(app, name, value, absl::StrReplaceAll(description, {{"{limits}", told}}));
+  option->check(CLI::Range(static_cast<T>(limits.min), static_cast<T>(limits.max)));
+  if constexpr (std::is_floating_point_v<T>) option->check(IsFinite);
 }
 
 // Empty, or what is wrong.

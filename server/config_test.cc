@@ -308,6 +308,22 @@ TEST_F(SecurityConfigTest, TokensNeedTlsUnlessTheyStayHereOrSomebodySaysSo) {
   EXPECT_THAT(Refusal({"--auth-tokens", tokens_.c_str()}), HasSubstr("--auth-without-tls"));
 }
 
+TEST(ConfigTest, ATimeIsANumberAndNotRoundedToNoLimit) {
+  const auto parsed = Parse({"--model=m=/x", "--max-queue-s=0.0001", "--max-request-s=0",
+                             "--step-timeout-s=0.57"});
+
+  ASSERT_TRUE(parsed.config) << parsed.message;
+  EXPECT_EQ(parsed.config->max_queue_time, std::chrono::milliseconds(1));
+  EXPECT_EQ(parsed.config->max_request_time, std::chrono::milliseconds(0));
+  EXPECT_EQ(parsed.config->step_timeout, std::chrono::milliseconds(570));
+  for (const char* value : {"nan", "-nan", "inf", "1e999"}) {
+    const std::string argument = std::string("--max-queue-s=") + value;
+    const auto refused = Parse({"--model=m=/x", argument.c_str()});
+    EXPECT_FALSE(refused.config) << value;
+    EXPECT_THAT(refused.message, HasSubstr("--max-queue-s: ")) << value;
+  }
+}
+
 TEST(ConfigTest, HelpAndVersionEndWellWithoutAModel) {
   const auto help = Parse({"--help"});
   const auto version = Parse({"--version"});

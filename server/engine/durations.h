@@ -14,6 +14,14 @@ inline std::chrono::microseconds Between(TimePoint begin, TimePoint end) {
   return std::chrono::duration_cast<std::chrono::microseconds>(end - begin);
 }
 
+// Where 0 means that there is no limit, so at least 1 ms for more than 0 s.
+inline std::chrono::milliseconds MillisecondsOf(double seconds) {
+  using std::chrono::milliseconds;
+  if (seconds <= 0) return milliseconds(0);
+  return std::max(std::chrono::round<milliseconds>(std::chrono::duration<double>(seconds)),
+                  milliseconds(1));
+}
+
 // The earlier of `deadline` and the end of what a limit allows from `now` on; 0: no limit.
 inline TimePoint Within(std::chrono::milliseconds limit, TimePoint now, TimePoint deadline) {
   return limit.count() > 0 ? std::min(deadline, now + limit) : deadline;

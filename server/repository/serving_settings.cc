@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "models/io/json_fields.h"
+#include "server/engine/durations.h"
 
 namespace evaserve {
 namespace {
@@ -36,9 +37,8 @@ void ReadTokens(const char* name, JsonFields& fields, ServingSettings& to) {
 template <auto kMember>
 void ReadSeconds(const char* name, JsonFields& fields, ServingSettings& to) {
   const double fallback = std::chrono::duration<double>(to.engine.*kMember).count();
-  const std::chrono::duration<double> seconds(
-      fields.Number(name, fallback, 0, static_cast<double>(kMaxSeconds)));
-  to.engine.*kMember = std::chrono::duration_cast<std::chrono::milliseconds>(seconds);
+  to.engine.*kMember =
+      MillisecondsOf(fields.Number(name, fallback, 0, static_cast<double>(kMaxSeconds)));
 }
 
 void ReadDType(const char* name, JsonFields& fields, ServingSettings& to) {

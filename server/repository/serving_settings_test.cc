@@ -43,6 +43,13 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
   EXPECT_EQ(settings->engine.max_request_time, std::chrono::seconds(60));
 }
 
+TEST(ServingSettingsTest, ATimeIsNotRoundedToNoLimit) {
+  const auto settings = Parse(R"({"max_queue_seconds": 0.0001, "max_request_seconds": 0})");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->engine.max_queue_time, std::chrono::milliseconds(1));
+  EXPECT_EQ(settings->engine.max_request_time, std::chrono::milliseconds(0));
+}
+
 TEST(ServingSettingsTest, KeepsWhatIsNotSaid) {
   ServingSettings defaults;
   defaults.engine.max_running = 77;
