@@ -14,6 +14,7 @@ namespace {
 
 // Of one request: enough to be decoded together, and what the server allows to any beam.
 constexpr int kHypothesesPerRequest = 128;
+constexpr int kTextsPerRequest = 64;
 constexpr int kUsualBeamSize = 8;  // or less; which one the model has is not known here
 constexpr size_t kBytesPerRequest = 1 << 17;
 
@@ -26,7 +27,8 @@ struct TranslateFlags {
 std::span<const std::string> FirstRequest(std::span<const std::string> texts,
                                           const TranslateOptions& options) {
   const int beam_size = std::max(options.beam_size.value_or(kUsualBeamSize), 1);
-  const auto max_texts = static_cast<size_t>(std::max(kHypothesesPerRequest / beam_size, 1));
+  const auto max_texts =
+      static_cast<size_t>(std::clamp(kHypothesesPerRequest / beam_size, 1, kTextsPerRequest));
   size_t count = 0;
   for (size_t bytes = 0; count < std::min(texts.size(), max_texts); ++count) {
     bytes += texts[count].size();

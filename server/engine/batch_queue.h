@@ -27,7 +27,8 @@ namespace evaserve {
 class BatchQueue {
  public:
   struct Options {
-    // Rows of one batch, over its requests; a request alone may have more.
+    // Rows of one batch, over its requests, at least 1. A request alone may have more: who pushes
+    // it says what a client may send.
     int64_t max_batch_size = 64;
     // Tokens of one batch, likewise; 0: no limit.
     int64_t max_batch_tokens = 0;

@@ -31,7 +31,8 @@ struct EngineOptions {
   // long as its own deadline allows.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
-  // Of models that take tensors: the rows of one batch, and how long a request waits for company.
+  // Of models that take tensors: the rows of one batch, which one request may not exceed either (0:
+  // requests of any number of rows run one by one), and how long a request waits for company.
   int max_batch_size = 64;
   std::vector<int64_t> preferred_batch_sizes = {};  // ascending: these do not wait any longer
   std::chrono::microseconds max_queue_delay{0};

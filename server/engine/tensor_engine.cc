@@ -26,7 +26,7 @@ TensorEngine::TensorEngine(std::unique_ptr<TensorModel> model, const EngineOptio
     : model_(std::move(model)),
       options_(options),
       observer_(observer),
-      queue_({.max_batch_size = options.max_batch_size,
+      queue_({.max_batch_size = std::max(options.max_batch_size, 1),  // who is alone may be larger
               .max_batch_tokens = options.max_batch_tokens,
               .preferred_batch_sizes = options.preferred_batch_sizes,
               .max_queue_delay = options.max_queue_delay,
@@ -50,6 +50,7 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
   request.deadline = Within(options_.max_request_time, now, request.deadline);
   if (absl::Status status = CheckDeadline(request.deadline, now); !status.ok()) return status;
   if (absl::Status status = CheckPriority(request.priority); !status.ok()) return status;
+  if (absl::Status status = CheckRows(request); !status.ok()) return status;
   // Before the inputs cost a look, and again once they have had it.
   if (absl::Status status = CheckRoom(); !status.ok()) return status;
   const absl::StatusOr<int64_t> tokens = model_->CountTokens(request.inputs);
@@ -67,6 +68,18 @@ absl::StatusOr<uint64_t> TensorEngine::Submit(TensorRequest request) {
   ++num_in_flight_;
   has_news_ = true;
   return item.id;
+}
+
+absl::Status TensorEngine::CheckRows(const TensorRequest& request) const {
+  const int limit = options_.max_batch_size;
+  if (limit == 0 || request.batch <= limit) return absl::OkStatus();
+  const auto given = std::ranges::find_if(
+      request.inputs, [](const InputTensor& input) { return !input.shape.empty(); });
+  const auto index = static_cast<size_t>(given - request.inputs.begin());
+  const std::string name = index < info().inputs.size() ? info().inputs[index].name : "inputs";
+  return absl::InvalidArgumentError(absl::StrCat(name, ": got a batch of ", request.batch,
+                                                 ", batch-size must be <= ", limit,
+                                                 " (max_batch_size)"));
 }
 
 absl::Status TensorEngine::CheckRoom() const {

@@ -60,8 +60,8 @@ class TensorEngine : public ModelEngine {
   // error `done` is not called.
   //
   // Errors: ResourceExhausted when too much is waiting; DeadlineExceeded if the deadline has
-  // passed; Unavailable after Drain(); InvalidArgument for a priority out of range and
-  // inputs that the model cannot take.
+  // passed; Unavailable after Drain(); InvalidArgument for a priority out of range, a batch larger
+  // than EngineOptions::max_batch_size, and inputs that the model cannot take.
   absl::StatusOr<uint64_t> Submit(TensorRequest request);
 
   // Ends a request that waits with Cancelled. A pass that runs is interrupted only when nobody
@@ -87,6 +87,7 @@ class TensorEngine : public ModelEngine {
     bool closed = false;
   };
 
+  absl::Status CheckRows(const TensorRequest& request) const;
   absl::Status CheckRoom() const ABSL_LOCKS_EXCLUDED(mutex_);
   void Loop();
   Work Take() ABSL_LOCKS_EXCLUDED(mutex_);

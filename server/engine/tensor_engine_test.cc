@@ -72,6 +72,37 @@ TEST_F(TensorEngineTest, AModelWithoutMemoryRefusesAndServesOn) {
   EXPECT_TRUE(Take(1).completion.status.ok());
 }
 
+TEST_F(TensorEngineTest, RefusesMoreRowsThanABatchHas) {
+  Restart({.max_batch_size = 3});
+  const auto submit = [&](int64_t rows) {
+    TensorRequest request = MakeRequest("abcd");
+    request.inputs[0].shape = {rows, 1};
+    request.batch = rows;
+    return engine_->Submit(std::move(request)).status();
+  };
+
+  EXPECT_EQ(submit(4), absl::InvalidArgumentError(
+                           "input: got a batch of 4, batch-size must be <= 3 (max_batch_size)"));
+  EXPECT_TRUE(submit(3).ok());
+}
+
+TEST_F(TensorEngineTest, WithoutBatchesRequestsOfAnyRowsRunOneByOne) {
+  Restart({.max_batch_size = 0});
+  HoldModel();
+  for (int i = 0; i < 2; ++i) {
+    TensorRequest request = MakeRequest("abcd");
+    request.inputs[0].shape = {4, 1};
+    request.batch = 4;
+    ASSERT_TRUE(engine_->Submit(std::move(request)).ok());
+  }
+
+  control_->Release();
+
+  const Result result = Take(2);
+  EXPECT_TRUE(result.completion.status.ok());
+  EXPECT_THAT(control_->passes(), ElementsAre(1, 1, 1));
+}
+
 // Keeps something in memory between passes.
 class RememberingModel : public FakeTensorModel {
  public:

@@ -88,7 +88,11 @@ constexpr Key kKeys[] = {
        to.warmup_tokens = static_cast<int>(fields.Integer(name, to.warmup_tokens, 0, 1 << 20));
      }},
     {"max_batch_tokens", ReadCount<&EngineOptions::max_batch_tokens>},
-    {"max_batch_size", ReadCount<&EngineOptions::max_batch_size>},
+    {"max_batch_size",
+     [](const char* name, JsonFields& fields, ServingSettings& to) {
+       int& rows = to.engine.max_batch_size;
+       rows = static_cast<int>(fields.Integer(name, rows, 0, 1 << 20));
+     }},
     {"preferred_batch_size",
      [](const char* name, JsonFields& fields, ServingSettings& to) {
        std::vector<int64_t>& sizes = to.engine.preferred_batch_sizes;

@@ -23,12 +23,12 @@ void FillTensor(const TensorSpec& spec,
   metadata.mutable_shape()->Add(spec.shape.begin(), spec.shape.end());
 }
 
-// Of a ModelInput or ModelOutput, whose dimensions are without the batch.
+// Of a ModelInput or ModelOutput, whose dimensions are without the batch if there is one.
 template <typename ConfigTensor>
-void FillTensor(const TensorSpec& spec, ConfigTensor& tensor) {
+void FillTensor(const TensorSpec& spec, int max_batch_size, ConfigTensor& tensor) {
   tensor.set_name(spec.name);
   tensor.set_data_type(kDataTypes[static_cast<int>(spec.type)]);
-  tensor.mutable_dims()->Add(spec.shape.begin() + 1, spec.shape.end());
+  tensor.mutable_dims()->Add(spec.shape.begin() + (max_batch_size > 0 ? 1 : 0), spec.shape.end());
 }
 
 }  // namespace
@@ -42,14 +42,17 @@ void FillTensorMetadata(const TensorModelInfo& info, inference::ModelMetadataRes
 void FillTensorConfig(const TensorEngine& engine, inference::ModelConfig& config) {
   const TensorModelInfo& info = engine.info();
   config.set_platform(info.architecture);
-  config.set_max_batch_size(engine.options().max_batch_size);
+  const int max_batch_size = engine.options().max_batch_size;
+  config.set_max_batch_size(max_batch_size);
   for (const TensorSpec& spec : info.inputs) {
     inference::ModelInput& input = *config.add_input();
-    FillTensor(spec, input);
+    FillTensor(spec, max_batch_size, input);
     input.set_allow_ragged_batch(true);
     input.set_optional(spec.is_optional);
   }
-  for (const TensorSpec& spec : info.outputs) FillTensor(spec, *config.add_output());
+  for (const TensorSpec& spec : info.outputs) {
+    FillTensor(spec, max_batch_size, *config.add_output());
+  }
   auto& parameters = *config.mutable_parameters();
   parameters["num_parameters"].set_string_value(absl::StrCat(info.num_parameters));
   for (const auto& [name, value] : info.parameters) parameters[name].set_string_value(value);

@@ -8,7 +8,10 @@
 
 #include "server/metrics/metrics.h"
 #include "server/rpc/infer_test_util.h"
+#include "server/rpc/tensor_answers.h"
 #include "server/testing/fake_model_server.h"
+#include "tests/fakes/fake_tensor_model.h"
+#include "tests/fakes/recording_observer.h"
 
 namespace evaserve {
 namespace {
@@ -65,6 +68,25 @@ TEST_F(TensorCallTest, ABadRequestIsRefused) {
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("got 'inputs', allowed are input"));
+}
+
+TEST_F(TensorCallTest, MoreRowsThanABatchHasAreRefused) {
+  ModelInferRequest request = TensorInferRequest(std::string(65, 'x'));
+  request.mutable_inputs(0)->set_shape(0, 65);
+  request.mutable_inputs(0)->set_shape(1, 1);
+
+  const grpc::Status status = Infer(request);
+  grpc::ClientContext context;
+  auto stream = server_.open_inference().ModelStreamInfer(&context);
+  ModelStreamInferResponse answer;
+  stream->Write(request);
+  ASSERT_TRUE(stream->Read(&answer));
+  stream->WritesDone();
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(),
+              HasSubstr("input: got a batch of 65, batch-size must be <= 64"));
+  EXPECT_THAT(answer.error_message(), HasSubstr("batch-size must be <= 64"));
 }
 
 // gRPC tells a reactor that has called Finish() already, if its client went before that.
@@ -206,6 +228,17 @@ TEST_F(TensorCallTest, TellsItsTensors) {
   EXPECT_EQ(config.config().input(0).data_type(), inference::TYPE_UINT8);
   EXPECT_THAT(config.config().input(0).dims(), ElementsAre(-1));
   EXPECT_EQ(config.config().max_batch_size(), 64);
+}
+
+TEST(TensorConfigTest, WithoutBatchesShapesAreWhole) {
+  RecordingObserver observer;
+  const TensorEngine engine(std::make_unique<FakeTensorModel>(), {.max_batch_size = 0}, observer);
+  inference::ModelConfig config;
+
+  FillTensorConfig(engine, config);
+
+  EXPECT_EQ(config.max_batch_size(), 0);
+  EXPECT_THAT(config.input(0).dims(), ElementsAre(-1, -1));
 }
 
 }  // namespace
