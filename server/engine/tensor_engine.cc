@@ -249,6 +249,7 @@ void TensorEngine::End(Waiting one, absl::Status status, TensorModel::Outputs ou
                        TimePoint start) {
   Completion completion;
   completion.status = std::move(status);
+  completion.rows = one.request.batch;
   completion.timings.queue = Between(one.submitted, start);
   completion.timings.total = Between(one.submitted, Clock::now());
   observer_.OnDone(Task::kInfer, completion);

@@ -100,6 +100,7 @@ TEST_F(TensorEngineTest, WithoutBatchesRequestsOfAnyRowsRunOneByOne) {
 
   const Result result = Take(2);
   EXPECT_TRUE(result.completion.status.ok());
+  EXPECT_EQ(result.completion.rows, 4);
   EXPECT_THAT(control_->passes(), ElementsAre(1, 1, 1));
 }
 
