@@ -71,6 +71,7 @@ void ReadTextValues(const TextValues& text, Config& config) {
   config.max_queue_time = MillisecondsOf(text.max_queue_s);
   if (text.overload_status == "unavailable") config.overload_status = OverloadStatus::kUnavailable;
   config.max_request_time = MillisecondsOf(text.max_request_s);
+  config.max_piece_wait = MillisecondsOf(text.max_piece_wait_s);
   config.step_timeout = MillisecondsOf(text.step_timeout_s);
   config.drain_pause = MillisecondsOf(text.drain_pause_s);
   // An empty value cannot be written as --metrics-address=.

@@ -82,6 +82,8 @@ struct Config {
   // How long a request may wait for a place, and take in all; 0: as long as its deadline says.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
+  // How long a client may be silent that sends a prompt in pieces; 0: for ever.
+  std::chrono::milliseconds max_piece_wait{60'000};
   // What those are told that find no place or wait too long for one.
   OverloadStatus overload_status = OverloadStatus::kResourceExhausted;
   // Tokens that a new model is fed before it is ready; 0: none.

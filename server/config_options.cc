@@ -165,6 +165,10 @@ void DeclareLimits(CLI::App& app, Config& config, TextValues& text) {
   AddNumber(app, "max-request-s", text.max_request_s, kUpToAYear,
             "Seconds that a request may take in all, fractions allowed; then it ends with "
             "`DEADLINE_EXCEEDED`. 0: as long as its deadline says");
+  AddNumber(app, "max-piece-wait-s", text.max_piece_wait_s, kUpToAYear,
+            "Seconds, fractions allowed, that a client may be silent while a prompt that it sends "
+            "in pieces (`GenerateStream`) holds a place and all that came of it has been taken in; "
+            "then it ends with `DEADLINE_EXCEEDED`. 0: as long as its deadline says");
   Add(app, "overload-status", text.overload_status,
       "What requests are told that find no place in the queue: `resource-exhausted`, or "
       "`unavailable` as Triton does, then also those that have waited for `--max-queue-s`")

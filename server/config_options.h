@@ -20,6 +20,7 @@ struct TextValues {
   int64_t max_connection_age_grace_s = 0;
   double max_queue_s = 0;
   double max_request_s = 0;
+  double max_piece_wait_s = 60;
   std::string overload_status = "resource-exhausted";
   double step_timeout_s = 60;
   double drain_pause_s = 0;

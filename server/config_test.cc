@@ -310,11 +310,12 @@ TEST_F(SecurityConfigTest, TokensNeedTlsUnlessTheyStayHereOrSomebodySaysSo) {
 
 TEST(ConfigTest, ATimeIsANumberAndNotRoundedToNoLimit) {
   const auto parsed = Parse({"--model=m=/x", "--max-queue-s=0.0001", "--max-request-s=0",
-                             "--step-timeout-s=0.57"});
+                             "--max-piece-wait-s=1.5", "--step-timeout-s=0.57"});
 
   ASSERT_TRUE(parsed.config) << parsed.message;
   EXPECT_EQ(parsed.config->max_queue_time, std::chrono::milliseconds(1));
   EXPECT_EQ(parsed.config->max_request_time, std::chrono::milliseconds(0));
+  EXPECT_EQ(parsed.config->max_piece_wait, std::chrono::milliseconds(1500));
   EXPECT_EQ(parsed.config->step_timeout, std::chrono::milliseconds(570));
   for (const char* value : {"nan", "-nan", "inf", "1e999"}) {
     const std::string argument = std::string("--max-queue-s=") + value;

@@ -41,6 +41,7 @@ ServingSettings SettingsOf(const Config& config) {
   settings.engine.max_new_tokens = config.max_new_tokens;
   settings.engine.max_queue_time = config.max_queue_time;
   settings.engine.max_request_time = config.max_request_time;
+  settings.engine.max_piece_wait = config.max_piece_wait;
   settings.engine.waiting.overload_status = config.overload_status;
   settings.load.device = config.device;
   settings.load.dtype = config.dtype;

@@ -38,6 +38,12 @@ class ActiveRequest {
 
   // How many of those that are left to feed have come.
   int tokens_at_hand() const;
+  int64_t tokens_to_come() const { return request_.tokens_to_come; }
+
+  // Whether it rests until its client sends more of the prompt.
+  bool awaits_piece() const {
+    return has_started() && tokens_to_come() > 0 && tokens_at_hand() <= 0;
+  }
 
   // The next tokens of a prompt that comes in pieces.
   void Append(std::span<const TokenId> tokens);

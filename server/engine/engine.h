@@ -31,6 +31,9 @@ struct EngineOptions {
   // long as its own deadline allows.
   std::chrono::milliseconds max_queue_time{0};
   std::chrono::milliseconds max_request_time{0};
+  // How long a prompt that comes in pieces keeps its state while all that came of it has been taken
+  // in and nothing more comes; DeadlineExceeded after that. 0: for ever.
+  std::chrono::milliseconds max_piece_wait{60'000};
   // Of models that take tensors: the rows of one batch, which one request may not exceed either (0:
   // requests of any number of rows run one by one), and how long a request waits for company.
   int max_batch_size = 64;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "server/engine/engine.h"
@@ -163,6 +164,82 @@ TEST(GrowingPromptTest, CancelFreesItsStateWhileItWaits) {
   EXPECT_TRUE(absl::IsCancelled(sink->WaitUntilDone().status));
   EXPECT_EQ(fake.control->live_sequences(), 0);
   EXPECT_TRUE(handle->Append(Bytes(fake, "abc")).ok()) << "after the end nothing happens";
+}
+
+EngineOptions PieceWait(std::chrono::milliseconds wait) { return {.max_piece_wait = wait}; }
+
+TEST(GrowingPromptTest, ASilentClientLosesItsPlace) {
+  FakeEngine fake(PieceWait(std::chrono::milliseconds(20)));
+  auto sink = std::make_shared<RecordingSink>();
+
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+
+  const absl::Status status = sink->WaitUntilDone().status;
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("no piece of the prompt has come in 20 ms (max_piece_wait), 3 of its 8 "
+                        "tokens are missing"));
+  EXPECT_EQ(fake.control->live_sequences(), 0);
+}
+
+TEST(GrowingPromptTest, SilenceIsMeasuredFromTheLastPiece) {
+  FakeEngine fake(PieceWait(std::chrono::milliseconds(800)));
+  auto sink = std::make_shared<RecordingSink>();
+  const Handle handle = Submit(fake, Growing("four", 4, sink));
+
+  for (const char* piece : {"a", "b", "c", "d"}) {  // 1000 ms in all
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    ASSERT_TRUE(handle->Append(Bytes(fake, piece)).ok());
+  }
+
+  EXPECT_TRUE(sink->WaitUntilDone().status.ok());
+}
+
+TEST(GrowingPromptTest, APieceOfNothingIsSilence) {
+  FakeEngine fake(PieceWait(std::chrono::milliseconds(50)));
+  auto sink = std::make_shared<RecordingSink>();
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+
+  while (sink->num_done() == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_TRUE(handle->Append({}).ok());
+  }
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sink->WaitUntilDone().status));
+}
+
+// What the client waits for is no silence of the client.
+TEST(GrowingPromptTest, TheEnginesOwnTimeIsNoSilence) {
+  EngineOptions options = PieceWait(std::chrono::milliseconds(50));
+  options.max_running = 1;
+  FakeEngine fake(options);
+  fake.control->Hold();
+  auto first = std::make_shared<RecordingSink>(), sink = std::make_shared<RecordingSink>();
+  Submit(fake, GenerateRequest("holds the place", 1, first));
+  fake.control->WaitUntilHeld();
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));  // it waits for a place
+  fake.control->AllowSteps(1);
+  first->WaitUntilDone();
+  fake.control->WaitUntilHeld();
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));  // it waits for its step
+  ASSERT_TRUE(handle->Append(Bytes(fake, "abc")).ok());
+
+  fake.control->Release();
+
+  EXPECT_TRUE(sink->WaitUntilDone().status.ok());
+}
+
+TEST(GrowingPromptTest, WithoutALimitAClientMayBeSilent) {
+  FakeEngine fake(PieceWait(std::chrono::milliseconds(0)));
+  auto sink = std::make_shared<RecordingSink>();
+  const Handle handle = Submit(fake, Growing("four", 3, sink));
+  fake.control->WaitForSteps(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+
+  ASSERT_TRUE(handle->Append(Bytes(fake, "abc")).ok());
+
+  EXPECT_TRUE(sink->WaitUntilDone().status.ok());
 }
 
 TEST(GrowingPromptTest, ADeadlineEndsItWhileItWaits) {

@@ -4,10 +4,20 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "models/memory_guard.h"
 #include "server/engine/durations.h"
 
 namespace evaserve {
+namespace {
+
+absl::Status PieceWaitError(const ActiveRequest& request, std::chrono::milliseconds max_wait) {
+  return absl::DeadlineExceededError(absl::StrCat(
+      "no piece of the prompt has come in ", max_wait.count(), " ms (max_piece_wait), ",
+      request.tokens_to_come(), " of its ", request.prompt_tokens(), " tokens are missing"));
+}
+
+}  // namespace
 
 StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& observer,
                    Mailbox& mailbox)
@@ -19,6 +29,7 @@ StepLoop::StepLoop(Model& model, const EngineOptions& options, EngineObserver& o
                   .max_running = options.max_running,
                   .total_pages = model.state_pool().total_pages}),
       max_queue_time_(options.max_queue_time),
+      max_piece_wait_(options.max_piece_wait),
       overload_status_(options.waiting.overload_status) {
   mailbox_.Publish(CurrentState(), /*num_ended=*/0);
 }
@@ -33,7 +44,7 @@ void StepLoop::Run() {
     if (closed) break;
     const TimePoint now = Clock::now();
     EndExpired(now);
-    AdmitWaiting();
+    AdmitWaiting(now);
     Publish();
     is_busy = RunStep(now);
   }
@@ -55,7 +66,9 @@ void StepLoop::Receive(Mailbox::Mail mail) {
   }
   for (const Mailbox::Piece& piece : mail.pieces) {
     const auto found = requests_.find(piece.id);
-    if (found != requests_.end()) found->second->Append(piece.tokens);
+    if (found == requests_.end() || piece.tokens.empty()) continue;
+    found->second->Append(piece.tokens);
+    piece_deadlines_.Erase(piece.id);
   }
   for (RequestId id : mail.resumed) scheduler_.SetPaused(id, false);
   for (RequestId id : mail.cancelled) {
@@ -70,18 +83,27 @@ void StepLoop::EndExpired(TimePoint now) {
   while (const auto id = queue_deadlines_.TakePassed(now)) {
     End(*id, QueueTimeError(overload_status_, max_queue_time_), now);
   }
+  while (const auto id = piece_deadlines_.TakePassed(now)) {
+    End(*id, PieceWaitError(*requests_.at(*id), max_piece_wait_), now);
+  }
+}
+
+void StepLoop::WatchForPieces(const ActiveRequest& request, TimePoint now) {
+  if (!request.awaits_piece()) return;
+  piece_deadlines_.Set(request.id(), Within(max_piece_wait_, now, TimePoint::max()));
 }
 
 TimePoint StepLoop::NextDeadline() const {
-  return std::min(deadlines_.first(), queue_deadlines_.first());
+  return std::min({deadlines_.first(), queue_deadlines_.first(), piece_deadlines_.first()});
 }
 
-void StepLoop::AdmitWaiting() {
+void StepLoop::AdmitWaiting(TimePoint now) {
   for (RequestId id : scheduler_.Admit()) {
     ActiveRequest& request = *requests_.at(id);
     request.Start(model_.NewSequence());
     waiting_tokens_ -= request.prompt_tokens();
     queue_deadlines_.Erase(id);
+    WatchForPieces(request, now);
   }
 }
 
@@ -169,6 +191,7 @@ void StepLoop::EndAll(const absl::Status& status) {
 void StepLoop::TakeResult(ActiveRequest& request, StepResult result, TimePoint now) {
   switch (request.TakeResult(std::move(result), now, observer_)) {
     case ActiveRequest::Outcome::kGoesOn:
+      WatchForPieces(request, now);
       break;
     case ActiveRequest::Outcome::kPauses:
       scheduler_.SetPaused(request.id(), true);
@@ -185,8 +208,9 @@ void StepLoop::End(RequestId id, absl::Status status, TimePoint now) {
   ActiveRequest& request = *node.mapped();
   if (!request.has_started()) waiting_tokens_ -= request.prompt_tokens();
   scheduler_.Remove(id);
-  deadlines_.Erase(id);
-  queue_deadlines_.Erase(id);
+  for (Deadlines* deadlines : {&deadlines_, &queue_deadlines_, &piece_deadlines_}) {
+    deadlines->Erase(id);
+  }
   ++num_ended_;
   request.End(std::move(status), now, observer_);
 }

@@ -37,7 +37,9 @@ class StepLoop {
   // What comes in.
   void Receive(Mailbox::Mail mail);
   void EndExpired(TimePoint now);
-  void AdmitWaiting();
+  void AdmitWaiting(TimePoint now);
+  // The limit on a client's silence: it begins when all that came of a prompt has been taken in.
+  void WatchForPieces(const ActiveRequest& request, TimePoint now);
   TimePoint NextDeadline() const;
 
   // One step; false if there was nothing to do.
@@ -63,7 +65,9 @@ class StepLoop {
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   Deadlines deadlines_;
   Deadlines queue_deadlines_;  // until when those that wait must be admitted
+  Deadlines piece_deadlines_;  // until when more must come of a prompt in pieces
   const std::chrono::milliseconds max_queue_time_;
+  const std::chrono::milliseconds max_piece_wait_;
   const OverloadStatus overload_status_;
   int64_t waiting_tokens_ = 0;
 

@@ -119,6 +119,7 @@ constexpr Key kKeys[] = {
     {"max_new_tokens", ReadTokens<&EngineOptions::max_new_tokens>},
     {"max_queue_seconds", ReadSeconds<&EngineOptions::max_queue_time>},
     {"max_request_seconds", ReadSeconds<&EngineOptions::max_request_time>},
+    {"max_piece_wait_seconds", ReadSeconds<&EngineOptions::max_piece_wait>},
 };
 
 absl::Status CheckKeys(const nlohmann::json& json, const std::string& where) {

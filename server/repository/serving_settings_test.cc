@@ -20,7 +20,7 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
     "device": "cuda:1", "dtype": "bfloat16", "threads": 3, "state_memory_mb": 5,
     "warmup_tokens": 6, "max_batch_tokens": 7, "max_batch_size": 13, "max_queue_delay_ms": 2.5, "max_running": 8, "max_waiting": 9,
     "max_waiting_tokens": 10, "max_waiting_mb": 14, "max_prompt_tokens": 11, "max_new_tokens": 12,
-    "ragged": {"inputs": ["x"], "outputs": ["y", "z"]}, "max_queue_seconds": 1.5, "max_request_seconds": 60, "version_policy": {"all": {}}})");
+    "ragged": {"inputs": ["x"], "outputs": ["y", "z"]}, "max_queue_seconds": 1.5, "max_request_seconds": 60, "max_piece_wait_seconds": 7, "version_policy": {"all": {}}})");
 
   ASSERT_TRUE(settings.ok()) << settings.status();
   EXPECT_EQ(settings->load.device.index, 1);
@@ -41,6 +41,7 @@ TEST(ServingSettingsTest, ReadsEveryKey) {
   EXPECT_EQ(settings->engine.max_new_tokens, 12);
   EXPECT_EQ(settings->engine.max_queue_time, std::chrono::milliseconds(1500));
   EXPECT_EQ(settings->engine.max_request_time, std::chrono::seconds(60));
+  EXPECT_EQ(settings->engine.max_piece_wait, std::chrono::seconds(7));
 }
 
 TEST(ServingSettingsTest, ATimeIsNotRoundedToNoLimit) {
