@@ -139,7 +139,9 @@ TensorEngine::Work TensorEngine::Take() {
     const TimePoint now = Clock::now();
     has_news_ = false;
     work.closed = closed_;
-    std::erase_if(cancelled_, [this](uint64_t id) { return !queue_.Remove(id); });
+    const auto is_gone = [this](uint64_t id)
+                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !queue_.Remove(id); };
+    std::erase_if(cancelled_, is_gone);
     work.cancelled = Remove(std::exchange(cancelled_, {}));
     work.expired = Remove(queue_.TakeExpired(now));
     work.batch = Remove(queue_.TakeReady(now));
