@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "models/memory_guard.h"
 #include "server/engine/thread_pool.h"
 #include "server/repository/warm_up.h"
@@ -159,8 +160,7 @@ absl::Status ModelRepository::Unload(const std::string& name, int64_t version) {
     absl::MutexLock lock(&mutex_);
     const auto found = models_.find(name);
     if (found == models_.end() || !found->second.contains(version)) {
-      return absl::NotFoundError(
-          absl::StrCat("no ", Title(name, version), "; there are: ", Names()));
+      return absl::NotFoundError(absl::StrCat("there is no ", Title(name, version)));
     }
     Entry& entry = found->second[version];
     if (entry.is_loading || IsUnloaded(entry.status)) {
@@ -225,16 +225,22 @@ bool ModelRepository::Sweep() {
   return others;
 }
 
-absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t version) const {
+absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t version,
+                                                 ModelFilter shown) const {
   absl::MutexLock lock(&mutex_);
-  if (name.empty() && models_.size() > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the model's name is empty and there are several models: ", Names()));
-  }
-  const auto model = name.empty() ? models_.begin() : models_.find(name);
+  auto model = models_.find(name);
   if (model == models_.end()) {
-    return absl::NotFoundError(
-        absl::StrCat("no model \"", std::string(name), "\"; there are: ", Names()));
+    const std::vector<std::string> names = Names(shown);
+    const std::string told = names.empty() ? "none" : absl::StrJoin(names, ", ");
+    if (name.empty() && names.size() > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the model's name is empty and there are several models: ", told));
+    }
+    if (!name.empty() || names.empty()) {
+      return absl::NotFoundError(
+          absl::StrCat("no model \"", std::string(name), "\"; there are: ", told));
+    }
+    model = models_.find(names.front());
   }
   const Versions& versions = model->second;
   auto found = versions.find(version);
@@ -313,11 +319,10 @@ bool ModelRepository::WaitUntilIdle(TimePoint deadline) const {
   return idle;
 }
 
-std::string ModelRepository::Names() const {
-  if (models_.empty()) return "none";
-  std::string names;
+std::vector<std::string> ModelRepository::Names(ModelFilter shown) const {
+  std::vector<std::string> names;
   for (const auto& [name, versions] : models_) {
-    absl::StrAppend(&names, names.empty() ? "" : ", ", name);
+    if (shown(name)) names.push_back(name);
   }
   return names;
 }

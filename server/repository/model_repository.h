@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -49,6 +50,11 @@ struct ReadyModel {
 
   AnyEngine any() const { return {engine, tensors}; }
 };
+
+// Some of the models, by their names.
+using ModelFilter = absl::FunctionRef<bool(std::string_view model)>;
+
+inline bool EveryModel(std::string_view model) { return true; }
 
 // The models of a server by name and version, each with its engine. A model that fails to load
 // keeps its reason, and the others serve on. An engine that was replaced or unloaded ends what it
@@ -95,11 +101,12 @@ class ModelRepository {
   // are others left. Call it now and then.
   bool Sweep();
 
-  // A model that is ready. An empty name means the only model there is, version 0 the highest that
-  // is ready. Errors: InvalidArgument for an empty name when there are several; NotFound for an
-  // unknown name or version, both listing what there is; Unavailable, with the reason, for a model
-  // that is not ready.
-  absl::StatusOr<ReadyModel> Find(std::string_view name, int64_t version = 0) const;
+  // A model that is ready. An empty name means the only model of `shown` that there is, version 0
+  // the highest that is ready. Errors: InvalidArgument for an empty name when there are several;
+  // NotFound for an unknown name or version, both listing what there is of `shown`; Unavailable,
+  // with the reason, for a model that is not ready.
+  absl::StatusOr<ReadyModel> Find(std::string_view name, int64_t version = 0,
+                                  ModelFilter shown = EveryModel) const;
 
   // All that was ever loaded or tried, by name and version.
   std::vector<ModelStatus> List() const;
@@ -132,7 +139,7 @@ class ModelRepository {
   absl::StatusOr<ModelStatus> BeginLoading(const ModelSource& source);
   ModelStatus EndLoading(const ModelSource& source, absl::StatusOr<AnyEngine> engine);
   std::vector<ReadyModel> ReadyLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::string Names() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<std::string> Names(ModelFilter shown) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   absl::Mutex sweeping_;  // held by Sweep(), so that what one frees is free when another returns

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -79,6 +81,21 @@ TEST_F(ModelRepositoryTest, AnUnknownNameIsNotFoundAndListsThoseThereAre) {
 
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_EQ(std::string(status.message()), "no model \"x\"; there are: a");
+}
+
+TEST_F(ModelRepositoryTest, WhoIsShownSomeModelsHearsOfThoseOnly) {
+  ModelRepository models(FakeOptions());
+  for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(models.Load(Source(name, "good")).ok());
+  const auto find = [&models](std::string_view name, const std::set<std::string_view>& shown) {
+    const auto is_shown = [&shown](std::string_view model) { return shown.contains(model); };
+    const auto found = models.Find(name, /*version=*/0, is_shown);
+    return found.ok() ? found->name : std::string(found.status().message());
+  };
+
+  EXPECT_EQ(find("", {"b"}), "b");
+  EXPECT_EQ(find("x", {"b"}), "no model \"x\"; there are: b");
+  EXPECT_EQ(find("", {}), "no model \"\"; there are: none");
+  EXPECT_EQ(find("", {"a", "c"}), "the model's name is empty and there are several models: a, c");
 }
 
 TEST_F(ModelRepositoryTest, AModelThatFailsKeepsItsReasonAndTheOthersServeOn) {

@@ -193,8 +193,8 @@ absl::StatusOr<std::vector<ModelSource>> RepositoryDirectory::Versions(
   const absl::StatusOr<std::vector<std::string>> names = Names();
   if (!names.ok()) return names.status();
   if (!Has(name)) {
-    return absl::NotFoundError(absl::StrCat("model repository ", path_.string(), " has no \"", name,
-                                            "\"; there are: ", absl::StrJoin(*names, ", ")));
+    return absl::NotFoundError(
+        absl::StrCat("model repository ", path_.string(), " has no \"", name, "\""));
   }
   const fs::path model = path_ / name;
   absl::StatusOr<nlohmann::json> json = ReadSettings(model);

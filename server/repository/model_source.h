@@ -66,7 +66,7 @@ class RepositoryDirectory {
   std::vector<std::string> Misnumbered(const std::string& name) const;
 
   // The versions of a model that its policy chooses, by number. `changes` counts before every
-  // serving.json. Errors: NotFound, listing the names, if there is no such model; InvalidArgument,
+  // serving.json. Errors: NotFound if there is no such model; InvalidArgument,
   // naming the file, for a bad serving.json or a model without a config.json.
   absl::StatusOr<std::vector<ModelSource>> Versions(
       const std::string& name, const nlohmann::json& changes = nlohmann::json::object()) const;

@@ -1,6 +1,7 @@
 #include "server/rpc/find_model.h"
 
 #include <cstdint>
+#include <string_view>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -28,10 +29,8 @@ absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller
   }
   const absl::StatusOr<int64_t> number = ParseVersion(version);
   if (!number.ok()) return number.status();
-  absl::StatusOr<ReadyModel> found = models.Find(name, *number);
-  if (!found.ok()) return found.status();
-  if (absl::Status status = caller.CheckModel(found->name); !status.ok()) return status;
-  return found;
+  return models.Find(name, *number,
+                     [&caller](std::string_view model) { return caller.MayUse(model); });
 }
 
 absl::StatusOr<ReadyModel> FindTextModel(const ModelRepository& models, const Caller& caller,

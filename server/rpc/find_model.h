@@ -8,9 +8,9 @@
 
 namespace evaserve {
 
-// ModelRepository::Find(); an empty version means the highest that is ready. Also: PermissionDenied
-// if `caller` may not use the model, whether there is one or not; InvalidArgument unless `version`
-// is empty or a number from 1 on.
+// ModelRepository::Find() among those that `caller` may use; an empty version means the highest
+// that is ready. Also: PermissionDenied if `caller` may not use the model, whether there is one or
+// not; InvalidArgument unless `version` is empty or a number from 1 on.
 absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller& caller,
                                      const std::string& name, const std::string& version = "");
 

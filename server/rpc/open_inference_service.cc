@@ -1,8 +1,11 @@
 #include "server/rpc/open_inference_service.h"
 
 #include <memory>
+#include <set>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "models/io/json_file.h"
 #include "server/rpc/call_info.h"
 #include "server/rpc/find_model.h"
@@ -57,6 +60,25 @@ absl::StatusOr<std::string> ModelOf(const RepositoryRequest& request) {
     return status;
   }
   return request.model_name();
+}
+
+// A model that `caller` has asked for.
+struct AskedFor {
+  std::string model;
+  Caller caller;
+};
+
+// `status` of a load. If there is no such model, with the names of those that the caller may use.
+absl::Status WithNames(const absl::Status& status, const AskedFor& asked,
+                       const RepositoryControl& control) {
+  if (!absl::IsNotFound(status)) return status;
+  std::set<std::string> names;
+  for (const ModelStatus& known : control.Index()) {
+    if (known.name == asked.model) return status;  // a file of it is missing
+    if (asked.caller.MayUse(known.name)) names.insert(known.name);
+  }
+  const std::string told = names.empty() ? "none" : absl::StrJoin(names, ", ");
+  return absl::NotFoundError(absl::StrCat(std::string(status.message()), "; there are: ", told));
 }
 
 absl::StatusOr<TensorCall::Work> PrepareTensors(std::shared_ptr<TensorEngine> engine,
@@ -247,7 +269,11 @@ grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelLoad(
                      [&](const RepositoryControl::Done& done) {
                        if (!model.ok()) return done(model.status());
                        if (!changes.ok()) return done(changes.status());
-                       control_.Load(*model, *changes, done);
+                       const AskedFor asked{*model, authorizer_.CallerOf(*context)};
+                       control_.Load(*model, *changes,
+                                     [this, asked, done](const absl::Status& status) {
+                                       done(WithNames(status, asked, control_));
+                                     });
                      });
 }
 

@@ -22,6 +22,7 @@ namespace {
 using inference::ModelInferRequest;
 using inference::ModelStreamInferResponse;
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -66,10 +67,11 @@ class TokenTest : public testing::Test {
     Config config;
     config.models = {{.name = "a", .directory = models_.path()},
                      {.name = "b", .directory = models_.path()}};
+    config.model_control_mode = ControlMode::kExplicit;
     config.auth_tokens = files_.path() / "tokens";
     config.credentials_reload = std::chrono::milliseconds(10);
     SetTokens(Entry("for-a", "a") + Entry("for-all", "*") + Entry("admin", "* admin") +
-              Entry("for-none", "c"));
+              Entry("admin-of-a", "a admin") + Entry("for-none", "c"));
     server_ = std::make_unique<TestServer>(config);
     channel_ = grpc::CreateChannel(server_->target(), grpc::InsecureChannelCredentials());
     stub_ = inference::GRPCInferenceService::NewStub(channel_);
@@ -224,6 +226,48 @@ TEST_F(TokenTest, WhetherAForbiddenModelExistsIsNotTold) {
   EXPECT_EQ(Generate("for-all", "nothing"), absl::StatusCode::kNotFound);
 }
 
+// A ModelStreamInfer call.
+class OpenStream {
+ public:
+  OpenStream(inference::GRPCInferenceService::Stub& stub, const std::string& token) {
+    SetToken(token, context_);
+    stream_ = stub.ModelStreamInfer(&context_);
+  }
+
+  // The answer to one request; empty, or its error.
+  std::string ErrorOf(const std::string& model) {
+    ModelStreamInferResponse response;
+    if (!stream_->Write(InferRequest(model)) || !stream_->Read(&response)) return "the call ended";
+    return response.error_message();
+  }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<ModelInferRequest, ModelStreamInferResponse>> stream_;
+};
+
+TEST_F(TokenTest, AnEmptyNameMeansTheOnlyModelThatTheTokenMayUse) {
+  EXPECT_THAT(AllCalls("for-a", ""), ElementsAre(absl::StatusCode::kOk));
+  EXPECT_EQ(Infer("for-none", ""), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Infer("for-all", ""), absl::StatusCode::kInvalidArgument);
+  OpenStream stream(*stub_, "for-none");
+  EXPECT_EQ(stream.ErrorOf(""), "no model \"\"; there are: none");
+}
+
+TEST_F(TokenTest, ALoadOfWhatIsNotThereNamesThoseThatTheTokenMayUse) {
+  const auto load = [this](const std::string& token) {
+    grpc::ClientContext context;
+    SetToken(token, context);
+    inference::RepositoryModelLoadRequest request;
+    request.set_model_name("nothing");
+    inference::RepositoryModelLoadResponse response;
+    return stub_->RepositoryModelLoad(&context, request, &response).error_message();
+  };
+
+  EXPECT_THAT(load("admin"), EndsWith("; there are: a, b"));
+  EXPECT_THAT(load("admin-of-a"), EndsWith("; there are: a"));
+}
+
 TEST_F(TokenTest, ARefusalNamesTheModel) {
   v1::ScoreRequest request;
   request.set_text("abc");
@@ -248,26 +292,6 @@ TEST_F(TokenTest, TwoTokensInOneCallAreRefused) {
 
   EXPECT_EQ(CodeOf(stub_->ServerMetadata(&context, {}, &response)), kUnauthenticated);
 }
-
-// A ModelStreamInfer call.
-class OpenStream {
- public:
-  OpenStream(inference::GRPCInferenceService::Stub& stub, const std::string& token) {
-    SetToken(token, context_);
-    stream_ = stub.ModelStreamInfer(&context_);
-  }
-
-  // The answer to one request; empty, or its error.
-  std::string ErrorOf(const std::string& model) {
-    ModelStreamInferResponse response;
-    if (!stream_->Write(InferRequest(model)) || !stream_->Read(&response)) return "the call ended";
-    return response.error_message();
-  }
-
- private:
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<ModelInferRequest, ModelStreamInferResponse>> stream_;
-};
 
 TEST_F(TokenTest, AStreamChecksEachRequest) {
   OpenStream stream(*stub_, "for-a");
