@@ -125,10 +125,9 @@ absl::Status ModelRepository::Load(const ModelSource& source) {
 absl::StatusOr<ModelStatus> ModelRepository::BeginLoading(const ModelSource& source) {
   absl::MutexLock lock(&mutex_);
   Entry& entry = models_[source.name][source.version];
-  if (entry.is_loading || entry.status.state == ModelState::kUnloading) {
-    return absl::AlreadyExistsError(absl::StrCat(Title(source.name, source.version), " is ",
-                                                 entry.is_loading ? "loading" : "unloading",
-                                                 " already"));
+  if (entry.is_loading) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(Title(source.name, source.version), " is loading already"));
   }
   entry.is_loading = true;
   if (!entry.engine) {
@@ -148,7 +147,7 @@ ModelStatus ModelRepository::EndLoading(const ModelSource& source,
     return entry.status;
   }
   if (draining_) (*engine)->Drain();
-  if (entry.engine) retired_.push_back({std::move(entry.engine), false, entry.status});
+  if (entry.engine) retired_.push_back({std::move(entry.engine), source.name, source.version});
   entry.status.state = ModelState::kReady;
   entry.engine = *std::move(engine);
   return entry.status;
@@ -170,7 +169,7 @@ absl::Status ModelRepository::Unload(const std::string& name, int64_t version) {
     if (entry.engine) {
       entry.status.state = ModelState::kUnloading;
       entry.status.reason.clear();
-      retired_.push_back({std::move(entry.engine), true, entry.status});
+      retired_.push_back({std::move(entry.engine), name, version});
       entry.engine = {};
     } else {
       entry.status.reason = kUnloadedReason;
@@ -210,19 +209,29 @@ bool ModelRepository::Sweep() {
     others = !retired_.empty();
   }
   if (done.empty()) return others;
-  for (Retired& one : done) {
-    one.engine = {};
-    if (!one.was_unloaded) continue;
-    one.status.state = ModelState::kUnavailable;
-    one.status.reason = kUnloadedReason;
-    {
-      absl::MutexLock lock(&mutex_);
-      models_[one.status.name][one.status.version].status = one.status;
-    }
-    options_.on_change(one.status);
-  }
+  done.clear();
+  for (const ModelStatus& status : EndUnloading()) options_.on_change(status);
   malloc_trim(0);  // a model's memory is the system's again
   return others;
+}
+
+// What was to be unloaded and has no engine left, not even one that was replaced before.
+std::vector<ModelStatus> ModelRepository::EndUnloading() {
+  absl::MutexLock lock(&mutex_);
+  std::vector<ModelStatus> ended;
+  for (auto& [name, versions] : models_) {
+    for (auto& [version, entry] : versions) {
+      const bool is_held = std::any_of(retired_.begin(), retired_.end(),
+                                       [name = &name, version = version](const Retired& r) {
+                                         return r.name == *name && r.version == version;
+                                       });
+      if (entry.status.state != ModelState::kUnloading || is_held) continue;
+      entry.status.state = ModelState::kUnavailable;
+      entry.status.reason = kUnloadedReason;
+      ended.push_back(entry.status);
+    }
+  }
+  return ended;
 }
 
 absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t version,
@@ -299,8 +308,8 @@ std::vector<ReadyModel> ModelRepository::ReadyLocked() const {
 std::vector<ReadyModel> ModelRepository::Engines() const {
   absl::MutexLock lock(&mutex_);
   std::vector<ReadyModel> engines = ReadyLocked();
-  for (const auto& [engine, was_unloaded, status] : retired_) {
-    engines.push_back({status.name, status.version, engine.sequences, engine.tensors});
+  for (const auto& [engine, name, version] : retired_) {
+    engines.push_back({name, version, engine.sequences, engine.tensors});
   }
   return engines;
 }

@@ -85,8 +85,9 @@ class ModelRepository {
   ~ModelRepository() = default;
 
   // Loads a model on the calling thread; meanwhile it is listed as loading. One that is ready
-  // serves on until the new one takes its place, and for good if that fails. Errors: AlreadyExists
-  // if it is being loaded or unloaded, else LoadModel()'s.
+  // serves on until the new one takes its place, and for good if that fails; one that is unloading
+  // goes on to end beside the new one. Errors: AlreadyExists if it is being loaded, else
+  // LoadModel()'s.
   absl::Status Load(const ModelSource& source);
 
   // Takes no more requests for a version; Sweep() frees it. One that could not be loaded is not
@@ -127,17 +128,18 @@ class ModelRepository {
     bool is_loading = false;  // perhaps anew
     AnyEngine engine;         // if it is ready
   };
-  // Of what is not served any more; `unloaded` says which version that leaves without an engine.
+  // Of what is not served any more.
   struct Retired {
     AnyEngine engine;
-    bool was_unloaded = false;
-    ModelStatus status;
+    std::string name;
+    int64_t version = 1;
   };
   using Versions = std::map<int64_t, Entry>;
 
   absl::StatusOr<AnyEngine> MakeEngine(const ModelSource& source) const;
   absl::StatusOr<ModelStatus> BeginLoading(const ModelSource& source);
   ModelStatus EndLoading(const ModelSource& source, absl::StatusOr<AnyEngine> engine);
+  std::vector<ModelStatus> EndUnloading();
   std::vector<ReadyModel> ReadyLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<std::string> Names(ModelFilter shown) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -192,12 +192,33 @@ TEST_F(ModelReplacementTest, AnUnloadedModelTakesNoMoreAndEndsWhatItHas) {
 
   EXPECT_EQ(models_.List().front().state, ModelState::kUnloading);
   EXPECT_TRUE(absl::IsUnavailable(models_.Find("a").status()));
-  EXPECT_TRUE(absl::IsAlreadyExists(models_.Load(Source("a", "good"))));
   EXPECT_TRUE(absl::IsFailedPrecondition(models_.Unload("a", 1)));
   ExpectGoodEnd();
   EXPECT_EQ(models_.List().front().state, ModelState::kUnavailable);
   EXPECT_EQ(models_.List().front().reason, "unloaded");
   EXPECT_TRUE(models_.Load(Source("a", "good")).ok());
+}
+
+TEST_F(ModelReplacementTest, AModelThatIsUnloadingIsLoadedBesideTheOneThatEnds) {
+  ASSERT_TRUE(models_.Unload("a", 1).ok());
+
+  EXPECT_TRUE(models_.Load(Source("a", "good")).ok());
+
+  EXPECT_TRUE(models_.Find("a").ok());
+  ExpectGoodEnd();
+  EXPECT_EQ(models_.List().front().state, ModelState::kReady);
+  EXPECT_TRUE(models_.Find("a").ok());
+}
+
+TEST_F(ModelReplacementTest, AModelIsUnloadedWhenAllItsEnginesHaveEnded) {
+  ASSERT_TRUE(models_.Load(Source("a", "good")).ok());
+  ASSERT_TRUE(models_.Unload("a", 1).ok());
+
+  EXPECT_TRUE(models_.Sweep()) << "the first is busy";
+  EXPECT_EQ(models_.List().front().state, ModelState::kUnloading);
+  ExpectGoodEnd();
+  EXPECT_EQ(models_.List().front().state, ModelState::kUnavailable);
+  EXPECT_EQ(models_.List().front().reason, "unloaded");
 }
 
 TEST_F(ModelRepositoryTest, AModelThatFailedCanBeGivenUp) {

@@ -18,7 +18,6 @@ const absl::Status kStopped = absl::UnavailableError("the server is shutting dow
 // Whether a load of the same files would end in the same way.
 bool IsLasting(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kAlreadyExists:  // it is on its way out
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kInternal:  // the system's errors, as when a disk cannot be read
     case absl::StatusCode::kUnavailable:
@@ -282,7 +281,7 @@ void RepositoryControl::Run() {
       Poll();
       next_poll = Clock::now() + options_.poll_interval;
     }
-    models_.Sweep();  // what was unloaded and is idle can be loaded by the next job
+    models_.Sweep();  // the next job finds the memory of what was unloaded and is idle
   }
   absl::MutexLock lock(&mutex_);
   has_ended_ = true;
