@@ -122,7 +122,7 @@ bool RepositoryControl::IsDone(const ModelSource& source, Which which) const {
   if (which == Which::kAll || versions == tried_.end()) return false;
   const auto tried = versions->second.find(source.version);
   if (tried == versions->second.end() || tried->second.stamp != source.stamp) return false;
-  return which == Which::kChanged || tried->second.is_loaded;
+  return which == Which::kChanged || (tried->second.is_loaded && !tried->second.has_changes);
 }
 
 absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::json& changes,
@@ -143,7 +143,9 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
     chosen.insert(source.version);
     if (!IsDone(source, which)) {
       const absl::Status status = models_.Load(source);
-      if (IsLasting(status)) tried_[name][source.version] = {source.stamp, status.ok()};
+      if (IsLasting(status)) {
+        tried_[name][source.version] = {source.stamp, status.ok(), !changes.empty()};
+      }
       if (first_error.ok()) first_error = status;
     }
     all_are_ready = all_are_ready && models_.Find(name, source.version).ok();

@@ -90,6 +90,7 @@ class RepositoryControl {
   struct Tried {
     uint64_t stamp = 0;  // of the files
     bool is_loaded = false;
+    bool has_changes = false;  // of its settings, which the next load without them undoes
   };
   // Which of a model's versions are loaded.
   enum class Which { kChanged, kChangedOrFailed, kAll };

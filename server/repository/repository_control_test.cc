@@ -169,6 +169,40 @@ TEST_F(RepositoryControlTest, LoadsAnewOnlyWhatHasChanged) {
   EXPECT_EQ(StateOf("m"), "READY 1 config.json is broken");
 }
 
+TEST_F(RepositoryControlTest, ALoadWithoutChangesUndoesThoseBefore) {
+  Write("m/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"*"}}).ok());
+  const auto max_running = [&] { return models_.Find("m")->engine->options().max_running; };
+  const int before = max_running();
+  ASSERT_TRUE(Load("m", {{"max_running", 3}}).ok());
+  ASSERT_EQ(max_running(), 3);
+
+  EXPECT_TRUE(Load("m").ok());
+  EXPECT_EQ(max_running(), before);
+  EXPECT_TRUE(Load("m").ok());
+  EXPECT_EQ(num_loads_, 3) << "nothing is left to undo";
+}
+
+TEST_F(RepositoryControlTest, GoesBackToAVersionThatIsStillUnloading) {
+  Write("m/1/config.json");
+  ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"*"}}).ok());
+  const std::shared_ptr<FakeModelControl> old = newest_;
+  old->Hold();
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE(models_.Find("m")->engine->Submit(GenerateRequest("a", 1, sink)).ok());
+  Write("m/2/config.json");
+  ASSERT_TRUE(Load("m").ok());
+  ASSERT_EQ(StateOf("m"), "UNLOADING 1");
+
+  std::filesystem::remove_all(dir_.path() / "m/2");
+  EXPECT_TRUE(Load("m").ok());
+
+  EXPECT_TRUE(models_.Find("m", 1).ok());
+  EXPECT_TRUE(absl::IsUnavailable(models_.Find("m", 2).status()));
+  old->Release();
+  EXPECT_TRUE(sink->WaitUntilDone().status.ok());
+}
+
 TEST_F(RepositoryControlTest, ANewVersionReplacesTheOneBefore) {
   Write("m/1/config.json");
   ASSERT_TRUE(Start({.mode = ControlMode::kExplicit, .load_at_start = {"m"}}).ok());

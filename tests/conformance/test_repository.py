@@ -88,6 +88,8 @@ def test_load_with_settings(client):
         client.infer("flat", [text_input(b"a")], parameters={"max_tokens": 4})
     config = client.get_model_config("flat").config
     assert config.parameters["max_new_tokens"].string_value == "3"
+    client.load_model("flat")
+    client.infer("flat", [text_input(b"a")], parameters={"max_tokens": 4})
     client.unload_model("flat")
     wait_until(lambda: states(client)["flat", "1"][0] == "UNAVAILABLE")
 
