@@ -39,8 +39,9 @@ std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
 }
 
 // Runs `work`, which may take a core for long, so that the threads of other models go first where
-// cores are few. On a thread of its own: those that are started later inherit a priority, and
-// without privileges none can be raised again. What it throws is thrown here.
+// cores are few; but not the helpers of a pool that it uses. On a thread of its own: those that are
+// started later inherit a priority, and without privileges none can be raised again. What it throws
+// is thrown here.
 template <typename Work>
 std::invoke_result_t<Work> AtLowPriority(Work work) {
   constexpr int kNice = 10;
@@ -52,6 +53,14 @@ std::invoke_result_t<Work> AtLowPriority(Work work) {
   });
   thread.join();
   return task.get_future().get();
+}
+
+absl::Status WarmUpIfItGenerates(AnyModel& model, int num_tokens) {
+  auto* const sequences = std::get_if<std::unique_ptr<Model>>(&model);
+  if (sequences == nullptr || num_tokens == 0) return absl::OkStatus();
+  const absl::Status status = WarmUp(**sequences, num_tokens);
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat("warm-up: ", std::string(status.message())));
 }
 
 std::string Title(std::string_view name, int64_t version) {
@@ -82,16 +91,15 @@ bool IsUnloaded(const ModelStatus& status) {
 absl::StatusOr<AnyEngine> ModelRepository::MakeEngine(const ModelSource& source) const {
   const ServingSettings& settings = source.settings;
   auto loaded = std::make_shared<LoadedModel>(settings.num_threads);
-  absl::StatusOr<AnyModel> model = AtLowPriority(
-      [&] { return options_.load_model(source.directory, settings.load, loaded->pool); });
+  absl::StatusOr<AnyModel> model = AtLowPriority([&]() -> absl::StatusOr<AnyModel> {
+    auto made = options_.load_model(source.directory, settings.load, loaded->pool);
+    if (!made.ok()) return made;
+    absl::Status status = WarmUpIfItGenerates(*made, settings.warmup_tokens);
+    if (!status.ok()) return status;
+    return made;
+  });
   if (!model.ok()) return model.status();
   auto* const sequences = std::get_if<std::unique_ptr<Model>>(&*model);
-  if (sequences != nullptr && settings.warmup_tokens > 0) {
-    absl::Status status = WarmUp(**sequences, settings.warmup_tokens);
-    if (!status.ok()) {
-      return absl::Status(status.code(), absl::StrCat("warm-up: ", std::string(status.message())));
-    }
-  }
   loaded->observer = options_.make_observer(source.name, source.version);
   EngineObserver& observer = *loaded->observer;
   EngineOptions options = settings.engine;

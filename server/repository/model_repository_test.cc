@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -10,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/synchronization/notification.h"
@@ -18,8 +21,13 @@
 namespace evaserve {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::Gt;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
 // A model in a directory; what the tests count, no warm-up adds to.
 ModelSource Source(const std::string& name, const std::string& directory, int64_t version = 1) {
@@ -121,6 +129,27 @@ TEST_F(ModelRepositoryTest, AModelThatFindsNoMemoryFailsAndTheOthersServeOn) {
     EXPECT_TRUE(absl::IsUnavailable(models.Find("bad").status()));
   }
   EXPECT_TRUE(models.Find("good").ok());
+}
+
+// Where cores are few, the threads of other models go first.
+TEST_F(ModelRepositoryTest, WarmsUpAtALowPriority) {
+  ModelRepository::Options options = FakeOptions();
+  std::vector<int> niceness;  // of steps
+  options.load_model = [&niceness](auto&&...) -> absl::StatusOr<AnyModel> {
+    auto model = std::make_unique<FakeModel>();
+    model->control()->FailIf([&niceness](auto&&) {
+      niceness.push_back(getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())));
+      return absl::OkStatus();
+    });
+    return AnyModel(std::move(model));
+  };
+  ModelRepository models(options);
+  ModelSource source = Source("a", "good");
+  source.settings.warmup_tokens = 1;
+
+  ASSERT_TRUE(models.Load(source).ok());
+
+  EXPECT_THAT(niceness, AllOf(Not(IsEmpty()), Each(Gt(getpriority(PRIO_PROCESS, 0)))));
 }
 
 TEST_F(ModelRepositoryTest, AModelThatFailedCanBeLoadedAgain) {
