@@ -110,6 +110,21 @@ void CheckModels(const Config& config) {
   }
 }
 
+// Throws CLI::ValidationError for what would have no effect.
+void CheckControl(const Config& config) {
+  const bool has_repository = !config.model_repository.empty();
+  if (config.model_control_mode == ControlMode::kPoll && !has_repository) {
+    throw CLI::ValidationError("--model-control-mode",
+                               "poll follows a directory, it needs --model-repository");
+  }
+  const bool is_explicit = config.model_control_mode == ControlMode::kExplicit;
+  if (config.load_models.empty() || (is_explicit && has_repository)) return;
+  throw CLI::ValidationError(
+      "--load-model",
+      "needs --model-repository and --model-control-mode=explicit; in the other modes all models "
+      "are loaded");
+}
+
 // Whether only this machine can connect to HOST:PORT.
 bool IsLocal(const std::string& address) {
   const std::string host = ParseAddress(address)->host;
@@ -203,6 +218,7 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
     app.parse(argc, argv);
     ReadTextValues(text, config);
     CheckModels(config);
+    CheckControl(config);
     CheckAddresses(config);
     CheckSecurity(config);
   } catch (const CLI::CallForHelp&) {
