@@ -33,6 +33,9 @@ struct Config {
   std::chrono::milliseconds repository_poll{15'000};
   // In mode explicit, those that are loaded at the start; "*" is all.
   std::vector<std::string> load_models;
+  // Whether a model of the repository that could not be loaded at the start keeps the server from
+  // being ready.
+  bool strict_readiness = true;
 
   // Whether models may be packages (models/package): programs, which run with the server's rights.
   bool allow_packages = false;

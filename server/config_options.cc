@@ -73,6 +73,11 @@ void DeclareModels(CLI::App& app, Config& config, TextValues& text) {
       "In mode `explicit`, a model of the repository to load at the start, or `*` for all. May be "
       "repeated")
       ->delimiter(',');
+  Add(app, "strict-readiness", config.strict_readiness,
+      "`true`: a model of the repository that was to be loaded at the start and failed keeps the "
+      "server from being ready (`/readyz`, health, `ServerReady`) until it is loaded, unloaded or "
+      "removed. `false`: the server is ready when all have been tried")
+      ->default_str("true");
   AddNumber(app, "warmup-tokens", config.warmup_tokens, {0, 1 << 20},
             "Tokens that a new model is fed before it is ready, so that the first request is not "
             "slower than others, {limits}");

@@ -69,7 +69,7 @@ TEST(ConfigTest, TakesEveryOption) {
              "--device=cuda:1", "--dtype=bfloat16", "--state-memory-mb=5", "--max-batch-tokens=6",
              "--max-connection-age-s=11", "--max-connection-age-grace-s=12", "--max-running=7",
              "--max-waiting=8", "--max-message-mb=9", "--drain-timeout-s=10", "--log-level=debug",
-             "--log-format=json", "--overload-status=unavailable"});
+             "--log-format=json", "--overload-status=unavailable", "--strict-readiness=false"});
 
   ASSERT_TRUE(parsed.config) << parsed.message;
   const Config& config = *parsed.config;
@@ -89,6 +89,7 @@ TEST(ConfigTest, TakesEveryOption) {
   EXPECT_EQ(config.log_level, spdlog::level::debug);
   EXPECT_EQ(config.log_format, LogFormat::kJson);
   EXPECT_EQ(config.overload_status, OverloadStatus::kUnavailable);
+  EXPECT_FALSE(config.strict_readiness);
 }
 
 TEST(ConfigTest, TheEnvironmentGivesWhatTheCommandLineDoesNot) {
@@ -222,6 +223,7 @@ const BadArgument kBadArguments[] = {
     {"LoadsAllAnyway",
      {"--model-repository=.", "--load-model=m"},
      {"--load-model: ", "--model-control-mode=explicit"}},
+    {"Readiness", {"--model=m", "--strict-readiness=perhaps"}, {"--strict-readiness", "perhaps"}},
     {"Unknown", {"--model=m", "--shoe-size=43"}, {"--shoe-size"}},
     {"NoFile", {"--model=m", "--config=/nowhere.toml"}, {"/nowhere.toml"}},
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -127,7 +128,7 @@ struct Server::Parts {
       : config(config),
         on_failure(std::move(on_failure)),
         models(MakeOptions(std::move(load_model))),
-        control(ControlOptions(config), models),
+        control(MakeControlOptions(), models),
         step_watch({.limit = config.step_timeout,
                     .on_change = [this](const std::string& model,
                                         bool is_stuck) { OnStuck(model, is_stuck); }},
@@ -151,7 +152,16 @@ struct Server::Parts {
     return options;
   }
 
+  RepositoryControl::Options MakeControlOptions() {
+    RepositoryControl::Options options = ControlOptions(config);
+    if (!config.strict_readiness) return options;
+    options.on_missing = [this](const std::set<std::string>& missing) { OnMissing(missing); };
+    return options;
+  }
+
   void Fail(const std::string& model, const absl::Status& status);
+  void OnMissing(const std::set<std::string>& models);
+  void LogReadiness();
   void OnLoaded(const absl::Status& status);
   void OnModelChange(const ModelStatus& status);
   void OnStuck(const std::string& model, bool is_stuck);
@@ -251,7 +261,7 @@ absl::Status Server::Parts::Listen() {
       config.metrics_address,
       {.metrics = [this] { return metrics.Text(); },
        .healthy = [this] { return state.is_stuck() ? state.Check() : absl::OkStatus(); },
-       .ready = [this] { return state.Check(); }});
+       .ready = [this] { return state.CheckReady(); }});
   if (!serving.ok()) return serving.status();
   http = *std::move(serving);
   return absl::OkStatus();
@@ -283,21 +293,36 @@ void Server::Parts::Show(const std::string& model) {
 void Server::Parts::ShowAll() {
   absl::MutexLock lock(&showing);
   state.SetStuck(step_watch.sees_stuck());
-  grpc->SetServing(state.Check().ok());
+  grpc->SetServing(state.CheckReady().ok());
+}
+
+void Server::Parts::OnMissing(const std::set<std::string>& models) {
+  state.SetMissing(absl::StrJoin(models, ", "));
+  if (!loaded.HasBeenNotified() || state.is_draining()) return;  // else OnLoaded() tells
+  ShowAll();
+  LogReadiness();
+}
+
+void Server::Parts::LogReadiness() {
+  const auto load_time =
+      std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
+  nlohmann::ordered_json fields{
+      {"grpc", WithPort(config.address, grpc->port())},
+      {"metrics", WithPort(config.metrics_address, http == nullptr ? 0 : http->port())},
+      {"models", models.Ready().size()},
+      {"start_ms", load_time.count()},
+      {"resident_mb", ResidentBytes() >> 20}};
+  const absl::Status ready = state.CheckReady();
+  if (!ready.ok()) fields["reason"] = std::string(ready.message());
+  LogEvent(ready.ok() ? spdlog::level::info : spdlog::level::err,
+           ready.ok() ? "ready" : "not ready", fields);
 }
 
 void Server::Parts::OnLoaded(const absl::Status& status) {
   load_status = status;
   if (status.ok() && state.SetServing()) {
     ShowAll();
-    const auto load_time =
-        std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
-    LogEvent(spdlog::level::info, "ready",
-             {{"grpc", WithPort(config.address, grpc->port())},
-              {"metrics", WithPort(config.metrics_address, http == nullptr ? 0 : http->port())},
-              {"models", models.Ready().size()},
-              {"start_ms", load_time.count()},
-              {"resident_mb", ResidentBytes() >> 20}});
+    LogReadiness();
   }
   loaded.Notify();
   if (!status.ok() && !state.is_draining()) on_failure();

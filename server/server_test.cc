@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "models/testing/temp_dir.h"
 #include "server/testing/fake_model_server.h"
 
 namespace evaserve {
@@ -122,6 +124,78 @@ TEST(ServerTest, AModelThatIsUnloadedLeavesTheMetricsUntilALoadFails) {
 
   EXPECT_FALSE(LoadAnew(server, "fake").ok()) << "it can be loaded once only";
   EXPECT_THAT(server.Get("/metrics"), HasSubstr("evaserve_model_ready{model=\"fake\"} 0\n"));
+}
+
+// A model's settings that a repository begins with are wrong.
+class MissingModelTest : public ::testing::Test {
+ protected:
+  MissingModelTest() {
+    std::filesystem::create_directory(repository_.path() / "tensors");
+    WriteFile(repository_.path() / "tensors" / "config.json", "{}");
+    WriteFile(Settings(), R"({"max_runing": 1})");
+  }
+
+  std::filesystem::path Settings() const { return repository_.path() / "tensors" / "serving.json"; }
+  FakeModelServer::Options OptionsWith(bool strict_readiness) const {
+    FakeModelServer::Options options;
+    options.config.model_repository = repository_.path();
+    options.config.model_control_mode = ControlMode::kExplicit;
+    options.config.load_models = {"*"};
+    options.config.strict_readiness = strict_readiness;
+    return options;
+  }
+
+  static bool ServerReady(FakeModelServer& server) {
+    grpc::ClientContext context;
+    inference::ServerReadyResponse response;
+    EXPECT_TRUE(server.open_inference().ServerReady(&context, {}, &response).ok());
+    return response.ready();
+  }
+  static bool ModelReady(FakeModelServer& server, const std::string& model) {
+    grpc::ClientContext context;
+    inference::ModelReadyRequest request;
+    request.set_name(model);
+    inference::ModelReadyResponse response;
+    EXPECT_TRUE(server.open_inference().ModelReady(&context, request, &response).ok());
+    return response.ready();
+  }
+
+  const TempDir repository_;
+};
+
+TEST_F(MissingModelTest, KeepsTheServerFromBeingReadyUntilItIsLoaded) {
+  FakeModelServer server(OptionsWith(/*strict_readiness=*/true));
+
+  EXPECT_EQ(server.Get("/readyz"),
+            "503\nmodels that were to be loaded at the start are missing: tensors\n");
+  EXPECT_EQ(server.Get("/healthz"), "200\nok\n");
+  EXPECT_FALSE(IsServing(server, ""));
+  EXPECT_FALSE(ServerReady(server));
+  EXPECT_TRUE(IsServing(server, "fake"));
+  EXPECT_TRUE(ModelReady(server, "fake"));
+
+  WriteFile(Settings(), "{}");
+  EXPECT_TRUE(LoadAnew(server, "tensors").ok());
+  EXPECT_EQ(server.Get("/readyz"), "200\nok\n");
+  EXPECT_TRUE(IsServing(server, ""));
+  EXPECT_TRUE(ServerReady(server));
+}
+
+TEST_F(MissingModelTest, IsNotMissedWhenAClientUnloadsIt) {
+  FakeModelServer server(OptionsWith(/*strict_readiness=*/true));
+
+  EXPECT_TRUE(Unload(server, "tensors").ok());
+
+  EXPECT_EQ(server.Get("/readyz"), "200\nok\n");
+  EXPECT_TRUE(IsServing(server, ""));
+}
+
+TEST_F(MissingModelTest, IsNotMissedWhereReadinessIsNotStrict) {
+  FakeModelServer server(OptionsWith(/*strict_readiness=*/false));
+
+  EXPECT_EQ(server.Get("/readyz"), "200\nok\n");
+  EXPECT_TRUE(IsServing(server, ""));
+  EXPECT_TRUE(ServerReady(server));
 }
 
 // Load balancers hear of the end before requests are refused.

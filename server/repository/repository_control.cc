@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "server/engine/durations.h"
 
@@ -90,10 +91,23 @@ absl::Status RepositoryControl::LoadAtStart() {
         options_.mode != ControlMode::kExplicit || std::count(asked.begin(), asked.end(), "*") > 0;
     for (const std::string& name : wants_all ? *all : asked) {
       absl::Status status = Apply(name, nlohmann::json::object(), Which::kChanged);
-      if (!status.ok() && !wants_all) return status;
+      if (status.ok()) continue;
+      const bool is_there = options_.directory->Has(name);
+      if (wants_all) {
+        if (is_there) missing_.insert(name);
+      } else {
+        if (is_there) return status;
+        return absl::NotFoundError(absl::StrCat(std::string(status.message()),
+                                                "; there are: ", absl::StrJoin(*all, ", ")));
+      }
     }
   }
+  if (!missing_.empty()) options_.on_missing(missing_);
   return IsStopping() ? kStopped : absl::OkStatus();
+}
+
+void RepositoryControl::MissNoMore(const std::string& name) {
+  if (missing_.erase(name) > 0) options_.on_missing(missing_);
 }
 
 absl::StatusOr<std::vector<ModelSource>> RepositoryControl::Versions(
@@ -150,7 +164,10 @@ absl::Status RepositoryControl::Apply(const std::string& name, const nlohmann::j
     }
     all_are_ready = all_are_ready && models_.Find(name, source.version).ok();
   }
-  if (all_are_ready) UnloadOthers(name, chosen);
+  if (all_are_ready) {
+    UnloadOthers(name, chosen);
+    MissNoMore(name);
+  }
   return first_error;
 }
 
@@ -164,6 +181,7 @@ void RepositoryControl::UnloadOthers(const std::string& name, const std::set<int
 
 absl::Status RepositoryControl::UnloadAll(const std::string& name) {
   tried_.erase(name);
+  MissNoMore(name);
   absl::Status result = absl::NotFoundError(absl::StrCat("no model \"", name, "\" is loaded"));
   for (const ModelStatus& status : models_.List()) {
     if (status.name != name || IsUnloaded(status)) continue;

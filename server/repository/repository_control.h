@@ -42,6 +42,11 @@ class RepositoryControl {
     // Models in directories of their own, which are loaded at the start in every mode.
     std::map<std::string, std::filesystem::path> fixed = {};
     ServingSettings defaults = {};
+    // Told, on the control's thread, which models of the directory that were to be there from the
+    // start are missing: they could not be loaded, and were neither loaded nor unloaded since, nor
+    // has their directory gone. Before Start()'s `done` if there are any, and when one less is.
+    std::function<void(const std::set<std::string>& models)> on_missing =
+        [](const std::set<std::string>&) {};
     // Told, on the control's thread, of directories beside a model's versions that look like one
     // and are ignored because of their names.
     std::function<void(const std::string& model, const std::vector<std::string>& directories)>
@@ -107,6 +112,7 @@ class RepositoryControl {
   std::vector<std::string> NamesToFollow() const;
   // On the control's thread, as what follows.
   absl::Status LoadAtStart();
+  void MissNoMore(const std::string& name);
   bool IsDone(const ModelSource& source, Which which) const;
   absl::Status Apply(const std::string& name, const nlohmann::json& changes, Which which);
   void UnloadOthers(const std::string& name, const std::set<int64_t>& chosen);
@@ -117,6 +123,7 @@ class RepositoryControl {
   ModelRepository& models_;
   std::map<std::string, std::map<int64_t, Tried>> tried_;    // by name and version
   std::map<std::string, std::vector<std::string>> ignored_;  // as told, by name
+  std::set<std::string> missing_;                            // as told
 
   mutable absl::Mutex mutex_;
   std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);

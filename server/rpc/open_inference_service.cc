@@ -135,7 +135,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::ServerLive(
 grpc::ServerUnaryReactor* OpenInferenceService::ServerReady(
     grpc::CallbackServerContext* context, const inference::ServerReadyRequest* request,
     inference::ServerReadyResponse* response) {
-  response->set_ready(state_.Check().ok());
+  response->set_ready(state_.CheckReady().ok());
   return Answer(*context, "ServerReady", absl::OkStatus());
 }
 
