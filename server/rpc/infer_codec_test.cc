@@ -67,6 +67,17 @@ TEST(InferCodecTest, TakesTypedContents) {
   EXPECT_THAT(*elements, ElementsAre("a", "b"));
 }
 
+TEST(InferCodecTest, SharedMemoryIsNotSupported) {
+  ModelInferRequest request = RawRequest({"ab"});
+  request.clear_raw_input_contents();
+  (*request.mutable_inputs(0)->mutable_parameters())["shared_memory_region"].set_string_param("x");
+
+  EXPECT_EQ(
+      DecodeTextInput(request).status(),
+      absl::UnimplementedError("text_input: got parameter 'shared_memory_region', but tensors "
+                               "come in messages here, not in shared memory"));
+}
+
 struct BadInput {
   const char* name;
   std::function<void(ModelInferRequest&)> spoil;  // a good raw request of "ab" and "c"
@@ -150,11 +161,11 @@ const BadInput kBadInputs[] = {
        r = RawRequest({"a", ""});
      },
      "text_input: element 1 is empty, allowed is at least 1 byte"},
-    {"SharedMemory",
+    {"UnknownParameter",
      [](ModelInferRequest& r) {
-       (*r.mutable_inputs(0)->mutable_parameters())["shared_memory_region"].set_string_param("x");
+       (*r.mutable_inputs(0)->mutable_parameters())["codec"].set_string_param("x");
      },
-     "text_input: got parameter 'shared_memory_region'"},
+     "text_input: got parameter 'codec', allowed is binary_data_size"},
     {"SizeOfOtherContents",
      [](ModelInferRequest& r) {
        (*r.mutable_inputs(0)->mutable_parameters())["binary_data_size"].set_int64_param(10);

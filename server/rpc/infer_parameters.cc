@@ -147,14 +147,20 @@ absl::Status ReadPriority(const Given& given, InferParameters& to) {
   return status;
 }
 
+absl::Status RefuseSequence(const Given& given, std::string_view allowed) {
+  return absl::UnimplementedError(
+      absl::StrCat(given.name, ": got ", Describe(given.value), ", allowed is ",
+                   std::string(allowed), ": there are no sequences here, each request is whole"));
+}
+
 absl::Status RequireZero(const Given& given, InferParameters& to) {
   if (WholeNumber(given.value) == 0) return absl::OkStatus();
-  return Refuse(given, "0 (not supported)");
+  return RefuseSequence(given, "0");
 }
 
 absl::Status RequireFalse(const Given& given, InferParameters& to) {
   if (given.value.has_bool_param() && !given.value.bool_param()) return absl::OkStatus();
-  return Refuse(given, "false (not supported)");
+  return RefuseSequence(given, "false");
 }
 
 struct Reader {

@@ -27,7 +27,8 @@ TimePoint EarlierDeadline(TimePoint deadline, const InferParameters& parameters)
 
 // `defaults` holds for what is absent. A whole number may come as int64, uint64 or a double without
 // fraction, a real number as any of these or in a string. InvalidArgument, naming the parameter,
-// what came and what is allowed, for an unknown name, a wrong type or a value out of range.
+// what came and what is allowed, for an unknown name, a wrong type or a value out of range;
+// Unimplemented for a part of a sequence.
 absl::StatusOr<InferParameters> ParseInferParameters(
     const google::protobuf::Map<std::string, inference::InferParameter>& parameters,
     const SamplingParams& defaults);

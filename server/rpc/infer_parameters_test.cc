@@ -170,10 +170,20 @@ const BadParameter kBadParameters[] = {
     {"HugeTimeout", "timeout", Int(std::numeric_limits<int64_t>::max()), "timeout: got integer"},
     {"Priority", "priority", Uint(16),
      "priority: got integer 16, allowed is an integer from 0 to 15"},
-    {"Sequence", "sequence_id", Int(42), "sequence_id: got integer 42, allowed is 0"},
-    {"SequenceName", "sequence_id", String("s"), "sequence_id: got string 's', allowed is 0"},
-    {"SequenceStart", "sequence_start", Bool(true), "sequence_start: got bool true"},
 };
+
+TEST(InferParametersTest, SequencesAreNotSupported) {
+  const auto error_of = [](const char* name, const InferParameter& value) {
+    return Parse({{name, value}}).status();
+  };
+
+  EXPECT_EQ(error_of("sequence_id", Int(42)),
+            absl::UnimplementedError("sequence_id: got integer 42, allowed is 0: there are no "
+                                     "sequences here, each request is whole"));
+  EXPECT_TRUE(absl::IsUnimplemented(error_of("sequence_id", String("s"))));
+  EXPECT_TRUE(absl::IsUnimplemented(error_of("sequence_start", Bool(true))));
+  EXPECT_TRUE(absl::IsUnimplemented(error_of("sequence_end", Bool(true))));
+}
 
 INSTANTIATE_TEST_SUITE_P(All, BadParameterTest, ::testing::ValuesIn(kBadParameters),
                          [](const auto& info) { return std::string(info.param.test); });

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/infer_codec.h"
 #include "server/rpc/quoted.h"
+#include "server/rpc/refuse.h"
 #include "server/rpc/score.h"
 
 namespace evaserve {
@@ -50,9 +51,7 @@ absl::Status ReadOutput(const ModelInferRequest::InferRequestedOutputTensor& wan
                      "', allowed are text_output, log_likelihood, bits_per_byte, embedding"));
   }
   if (!wanted.parameters().empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(info->name, ": got parameter '",
-                                                   Quoted(wanted.parameters().begin()->first),
-                                                   "', allowed is none"));
+    return RefuseParameter(info->name, wanted.parameters().begin()->first, "none");
   }
   if (Contains(plan.outputs, info->output)) {
     return absl::InvalidArgumentError(

@@ -33,7 +33,8 @@ struct InferPlan {
   bool is_one_generation() const;
 };
 
-// InvalidArgument, naming field, value and what is allowed, for a request against the protocol.
+// InvalidArgument, naming field, value and what is allowed, for a request against the protocol;
+// Unimplemented for one that asks for shared memory or sequences.
 absl::StatusOr<InferPlan> PlanInfer(const inference::ModelInferRequest& request,
                                     const ModelInfo& info, const Tokenizer& tokenizer,
                                     TimePoint deadline);

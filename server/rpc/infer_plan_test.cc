@@ -100,6 +100,13 @@ TEST(InferPlanTest, RefusesAnOutputAskedForTwice) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("embedding twice"));
 }
 
+TEST(InferPlanTest, OutputsInSharedMemoryAreNotSupported) {
+  ModelInferRequest request = MakeRequest({"a"}, {"embedding"});
+  (*request.mutable_outputs(0)->mutable_parameters())["shared_memory_region"].set_string_param("x");
+
+  EXPECT_TRUE(absl::IsUnimplemented(Plan(request).status()));
+}
+
 TEST(InferPlanTest, RefusesClassification) {
   ModelInferRequest request = MakeRequest({"a"}, {"embedding"});
   (*request.mutable_outputs(0)->mutable_parameters())["classification"].set_int64_param(1);

@@ -1,6 +1,5 @@
 #include "server/rpc/input_contents.h"
 
-#include "server/rpc/quoted.h"
 #include "server/rpc/refuse.h"
 #include "server/rpc/typed_contents.h"
 
@@ -24,9 +23,7 @@ absl::Status CheckParameters(const Input& input, const std::string* raw) {
   for (const auto& [name, value] : input.parameters()) {
     if (name == "content_type" && value.has_string_param()) continue;
     if (name != "binary_data_size") {
-      return Refuse(input.name(), ": got parameter '", Quoted(name),
-                    "', allowed are binary_data_size and a string content_type (contents come in "
-                    "the request itself)");
+      return RefuseParameter(input.name(), name, "binary_data_size or a string content_type");
     }
     if (absl::Status status = CheckSize(input, value, raw); !status.ok()) return status;
   }
@@ -37,6 +34,10 @@ absl::Status CheckParameters(const Input& input, const std::string* raw) {
 
 absl::StatusOr<const std::string*> RawContents(const ModelInferRequest& request, int i) {
   const Input& input = request.inputs(i);
+  for (const auto& [name, value] : input.parameters()) {
+    // It has no contents in the message.
+    if (IsOfSharedMemory(name)) return RefuseParameter(input.name(), name, "");
+  }
   const int num_raw = request.raw_input_contents_size();
   if (num_raw != 0 && NumElements(input.contents()) > 0) {
     return Refuse("contents field must not be specified when using raw_input_contents for '",

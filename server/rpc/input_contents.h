@@ -14,8 +14,9 @@ namespace evaserve {
 // codec, which says nothing new; and `binary_data_size`, KServe's size of the raw contents, if that
 // is what they have.
 //
-// InvalidArgument, naming the tensor, what came and what is allowed, for another parameter, for
-// contents of both kinds, and for raw contents that are not one for each input.
+// Unimplemented for a parameter of shared memory; InvalidArgument, naming the tensor, what came and
+// what is allowed, for another parameter, for contents of both kinds, and for raw contents that are
+// not one for each input.
 absl::StatusOr<const std::string*> RawContents(const inference::ModelInferRequest& request, int i);
 
 }  // namespace evaserve

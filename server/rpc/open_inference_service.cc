@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "models/io/json_file.h"
@@ -34,16 +35,30 @@ absl::StatusOr<nlohmann::json> ReadLoadParameters(
     const inference::RepositoryModelLoadRequest& request) {
   nlohmann::json changes = nlohmann::json::object();
   for (const auto& [name, value] : request.parameters()) {
+    if (absl::StartsWith(name, "file:")) {
+      return absl::UnimplementedError(
+          absl::StrCat("parameters: got '", Quoted(name),
+                       "', but files are read from the repository only, not from requests"));
+    }
     if (name != "config") {
       return absl::InvalidArgumentError(
-          absl::StrCat("parameters: got '", Quoted(name),
-                       "', allowed is config; files are read from the repository only"));
+          absl::StrCat("parameters: got '", Quoted(name), "', allowed is config"));
     }
     absl::StatusOr<nlohmann::json> json = ParseJsonObject(value.string_param(), "config");
     if (!json.ok()) return json.status();
     changes = *std::move(json);
   }
   return changes;
+}
+
+// Whether models that only others need go too changes nothing: none needs another.
+absl::Status CheckUnloadParameters(const inference::RepositoryModelUnloadRequest& request) {
+  for (const auto& [name, value] : request.parameters()) {
+    if (name == "unload_dependents") continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameters: got '", Quoted(name), "', allowed is unload_dependents"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckRepositoryName(const std::string& name) {
@@ -281,9 +296,11 @@ grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelUnload(
     grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
     inference::RepositoryModelUnloadResponse* response) {
   const absl::StatusOr<std::string> model = ModelOf(*request);
+  const absl::Status parameters = CheckUnloadParameters(*request);
   return AnswerLater(*context, "RepositoryModelUnload", model.value_or(""),
                      [&](const RepositoryControl::Done& done) {
                        if (!model.ok()) return done(model.status());
+                       if (!parameters.ok()) return done(parameters);
                        control_.Unload(*model, done);
                      });
 }

@@ -138,8 +138,7 @@ absl::StatusOr<TensorPlan::Output> ReadOutput(
   const bool can_classify = CanClassify(spec.type);
   for (const auto& [name, value] : wanted.parameters()) {
     if (name != "classification" || !can_classify) {
-      return Refuse(wanted.name(), ": got parameter '", Quoted(name), "', allowed is ",
-                    can_classify ? "classification" : "none");
+      return RefuseParameter(wanted.name(), name, can_classify ? "classification" : "none");
     }
     if (!value.has_int64_param() || value.int64_param() < 1) {
       return Refuse(wanted.name(), ": got classification ", value.int64_param(),

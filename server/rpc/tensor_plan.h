@@ -33,7 +33,8 @@ struct TensorPlan {
 };
 
 // The plan is valid as long as `request`. InvalidArgument, naming field, value and what is allowed,
-// for a request that does not fit `info` or breaks the protocol.
+// for a request that does not fit `info` or breaks the protocol; Unimplemented for one that asks
+// for shared memory or sequences.
 absl::StatusOr<TensorPlan> PlanTensors(const inference::ModelInferRequest& request,
                                        const TensorModelInfo& info, TimePoint deadline);
 

@@ -181,6 +181,19 @@ TEST(TensorPlanTest, TheTimeoutAndThePriorityCount) {
   EXPECT_LE(plan->deadline, Clock::now() + std::chrono::seconds(1));
 }
 
+// The contents of one input only are in the message.
+TEST(TensorPlanTest, SharedMemoryIsNotSupported) {
+  ModelInferRequest input = GoodRequest();
+  (*input.mutable_inputs(0)->mutable_parameters())["shared_memory_offset"].set_int64_param(1);
+  input.mutable_raw_input_contents()->DeleteSubrange(0, 1);
+  ModelInferRequest output = GoodRequest();
+  output.add_outputs()->set_name("logits");
+  (*output.mutable_outputs(0)->mutable_parameters())["shared_memory_region"].set_string_param("x");
+
+  EXPECT_TRUE(absl::IsUnimplemented(Plan(input).status()));
+  EXPECT_TRUE(absl::IsUnimplemented(Plan(output).status()));
+}
+
 struct BadRequest {
   const char* name;
   void (*spoil)(ModelInferRequest& request);
@@ -261,13 +274,6 @@ INSTANTIATE_TEST_SUITE_P(
                      r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1);
                    },
                    "contents field must not be specified"},
-        BadRequest{
-            "SharedMemory",
-            [](ModelInferRequest& r) {
-              (*r.mutable_inputs(0)->mutable_parameters())["shared_memory_region"].set_string_param(
-                  "x");
-            },
-            "pixels: got parameter 'shared_memory_region'"},
         BadRequest{"UnknownOutput",
                    [](ModelInferRequest& r) { r.add_outputs()->set_name("logit"); },
                    "outputs: got 'logit', allowed are logits, label"},

@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+import queue
 import shutil
 import threading
+import urllib.error
+import urllib.request
 
+import grpc
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from evaserve_program import Evaserve
 from generate_tritonclient import text_input
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 
@@ -181,9 +186,56 @@ def test_log_settings(client, server):
         client.update_log_settings({"log_file": "/tmp/x"})
 
 
+def test_a_model_is_loaded_while_the_one_before_unloads(client):
+    client.load_model("flat")
+    pieces = queue.SimpleQueue()
+    client.start_stream(lambda result, error: pieces.put(error or result))
+    client.async_stream_infer(
+        "flat", [text_input(b"a")], parameters={"max_tokens": 2000, "ignore_eos": True}
+    )
+    pieces.get(timeout=10)
+    client.unload_model("flat")
+    client.load_model("flat")
+    assert states(client)["flat", "1"] == ("READY", "")
+    client.infer("flat", [text_input(b"a")], parameters={"max_tokens": 1})
+    client.stop_stream(cancel_requests=True)
+    client.unload_model("flat")
+    wait_until(lambda: states(client)["flat", "1"] == ("UNAVAILABLE", "unloaded"))
+
+
+def test_a_broken_repository_is_not_ready(pytestconfig, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text("{")
+    program = pytestconfig.getoption("evaserve")
+    options = (f"--model-repository={tmp_path}", "--model-control-mode=explicit", "--load-model=*")
+    strict = Evaserve(program, *options)
+    assert " not ready " in strict.log[-1] and "missing: bad" in strict.log[-1]
+    client = triton.InferenceServerClient(strict.target)
+    assert client.is_server_live()
+    assert not client.is_server_ready()
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"http://{strict.metrics_target}/readyz", timeout=10)
+    client.unload_model("bad")
+    assert client.is_server_ready()
+    assert strict.terminate() == 0
+    assert any(" ready " in line and " not ready " not in line for line in strict.log)
+    lax = Evaserve(program, *options, "--strict-readiness=false")
+    assert triton.InferenceServerClient(lax.target).is_server_ready()
+    assert lax.terminate() == 0
+
+
+def in_shared_memory(name):
+    tensor = triton.InferInput("text_input", [1], "BYTES")
+    tensor.set_shared_memory(name, 5)
+    return tensor
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        lambda client: client.load_model("flat", config="{}", files={"file:1/config.json": b"{}"}),
+        lambda client: client.infer("many", [in_shared_memory("a")]),
+        lambda client: client.infer("many", [text_input(b"a")], sequence_id=1, sequence_start=True),
         lambda client: client.get_trace_settings(),
         lambda client: client.get_system_shared_memory_status(),
         lambda client: client.register_system_shared_memory("a", "/a", 16),
@@ -197,6 +249,17 @@ def test_what_is_not_supported_says_so(client, call):
         call(client)
     assert error.value.status() == "StatusCode.UNIMPLEMENTED"
     assert error.value.message()
+
+
+def test_an_unload_takes_no_parameter_but_tritons(client, server):
+    client.load_model("flat")
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(server.target))
+    request = service_pb2.RepositoryModelUnloadRequest(model_name="flat")
+    request.parameters["unload_dependants"].bool_param = True
+    with pytest.raises(grpc.RpcError, match="unload_dependants.*allowed is unload_dependents"):
+        stub.RepositoryModelUnload(request)
+    client.unload_model("flat", unload_dependents=True)
+    assert not client.is_model_ready("flat")
 
 
 def test_asyncio(server):
