@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <thread>
 
 #include "tests/e2e/test_server.h"
@@ -16,6 +19,16 @@ std::chrono::system_clock::time_point InAWhile() {
   return std::chrono::system_clock::now() + std::chrono::seconds(10);
 }
 
+// What docs/operations.md has for clients. They need it here: a call that starts as the server asks
+// to leave can end with "GOAWAY received", which gRPC does not always repeat by itself.
+grpc::ChannelArguments RetryingChannelArguments() {
+  std::ifstream file(EVASERVE_RETRY_CONFIG);
+  EXPECT_TRUE(file.is_open()) << EVASERVE_RETRY_CONFIG;
+  grpc::ChannelArguments arguments = MakeChannelArguments();
+  arguments.SetServiceConfigJSON(std::string(std::istreambuf_iterator<char>(file), {}));
+  return arguments;
+}
+
 // A server whose connections live for `age`, and a client that shows the state of its own.
 class ConnectionAgeTest : public testing::Test {
  protected:
@@ -25,7 +38,7 @@ class ConnectionAgeTest : public testing::Test {
     config.max_connection_age_grace = grace;
     server_ = std::make_unique<TestServer>(config);
     channel_ = grpc::CreateCustomChannel(server_->target(), grpc::InsecureChannelCredentials(),
-                                         MakeChannelArguments());
+                                         RetryingChannelArguments());
   }
 
   // Waits until the connection is open; false if that takes too long.
@@ -44,14 +57,14 @@ TEST_F(ConnectionAgeTest, CallersThatNeverStopLoseNothing) {
   Start(milliseconds(150), milliseconds(0));
   std::atomic<bool> is_over = false;
   std::atomic<int> num_calls = 0;
-  std::atomic<int> num_lost = 0;
   auto call = [&] {
     Client client(channel_);
     while (!is_over) {
       GenerateStream stream = client.Generate(GreedyRequest("abc", 20));
       while (stream.Next()) {
       }
-      if (!stream.Finish().ok()) ++num_lost;
+      const absl::Status status = stream.Finish();
+      EXPECT_TRUE(status.ok()) << status;
       ++num_calls;
     }
   };
@@ -66,7 +79,6 @@ TEST_F(ConnectionAgeTest, CallersThatNeverStopLoseNothing) {
   for (std::thread& caller : callers) caller.join();
 
   EXPECT_GT(num_calls, 20);
-  EXPECT_EQ(num_lost, 0);
 }
 
 TEST_F(ConnectionAgeTest, AStreamInFlightGoesOnWhileOthersConnectAgain) {
