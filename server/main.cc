@@ -40,9 +40,9 @@ int main(int argc, char** argv) {
     spdlog::critical("cannot start: {}", std::string(status.message()));
     return 1;
   }
-  (*server)->Shutdown();
-  const int exit_code = (*server)->has_failed() ? 1 : 0;
-  // No call is in flight any more, and a load may take minutes.
-  if ((*server)->is_loading()) std::_Exit(exit_code);
+  const bool has_ended = (*server)->Shutdown();
+  const int exit_code = (*server)->has_failed() || !has_ended ? 1 : 0;
+  // No call is to be answered any more, a load may take minutes, and a step for ever.
+  if ((*server)->is_loading() || !has_ended) std::_Exit(exit_code);
   return exit_code;
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
@@ -172,6 +174,7 @@ struct Server::Parts {
   void ReloadCredentials();
   void ShowCertificates();
   absl::Status Listen();
+  void TellWhatDoesNotEnd() const;
 
   const TimePoint start = Clock::now();
   const Config config;
@@ -274,6 +277,16 @@ void Server::Parts::OnStuck(const std::string& model, bool is_stuck) {
   ShowAll();
 }
 
+void Server::Parts::TellWhatDoesNotEnd() const {
+  for (const ReadyModel& model : models.Engines()) {
+    const std::optional<std::chrono::milliseconds> age = model.any()->step_age();
+    if (!age) continue;
+    LogEvent(spdlog::level::critical, "the server ends without waiting for a step",
+             {{"model", model.name}, {"version", model.version}, {"step_ms", age->count()}});
+  }
+  LogEvent(spdlog::level::critical, "requests do not end", {{"in_flight", log.in_flight()}});
+}
+
 void Server::Parts::OnModelChange(const ModelStatus& status) {
   LogModel(status, models.Find(status.name, status.version));
   Show(status.name);
@@ -372,7 +385,7 @@ absl::Status Server::load_status() const {
 
 bool Server::is_loading() const { return parts_->is_loading; }
 
-void Server::Shutdown() {
+bool Server::Shutdown(std::chrono::milliseconds patience) {
   // Nobody sends requests here before it was ready.
   const bool needs_pause = parts_->loaded.HasBeenNotified() && !has_failed();
   const auto pause = needs_pause ? parts_->config.drain_pause : std::chrono::milliseconds(0);
@@ -384,16 +397,22 @@ void Server::Shutdown() {
   parts_->grpc->SetNotServingForGood();
   // Those who send requests here hear of it a little later; what comes until then is served.
   std::this_thread::sleep_for(pause);
-  parts_->models.DrainAll();
+  parts_->models.DrainAll();  // streams that are open can still bring requests
+  parts_->grpc->BeginShutdown();
   parts_->models.WaitUntilIdle(deadline);
   parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
-  // Short loads come to their end, and connections without a call close by themselves when they
-  // hear of ours.
+  // Short loads come to their end.
   constexpr std::chrono::milliseconds kFarewell{500};
   parts_->is_loading = !parts_->control.Stop(Clock::now() + kFarewell);
   const int64_t in_flight = parts_->log.in_flight();
   LogEvent(spdlog::level::info, "stopping", {{"in_flight", in_flight}});
-  parts_->grpc->Shutdown(in_flight == 0 ? Clock::now() + kFarewell : Clock::now());
+  const TimePoint now = Clock::now();
+  const TimePoint limit = now + patience;
+  // Connections without a call close by themselves.
+  const bool has_ended = parts_->grpc->Shutdown(in_flight == 0 ? now + kFarewell : now, limit) &&
+                         parts_->models.WaitUntilIdle(limit);
+  if (!has_ended) parts_->TellWhatDoesNotEnd();
+  return has_ended;
 }
 
 }  // namespace evaserve

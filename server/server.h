@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <filesystem>
 #include <functional>
 #include <memory>
 
@@ -34,7 +36,8 @@ class Server {
       const Config& config, ModelLoader load_model = LoadAnyModel,
       std::function<void()> on_failure = [] {});
 
-  // Ends what is in flight with Unavailable. Waits for a model that is being loaded.
+  // Ends what is in flight with Unavailable. Waits for a model that is being loaded, and for steps
+  // that have begun.
   ~Server();
 
   Server(const Server&) = delete;
@@ -51,10 +54,14 @@ class Server {
   // Unavailable if its end came first.
   absl::Status load_status() const;
 
-  // Sets health to NOT_SERVING, begins to load no more models, refuses new requests with
-  // Unavailable, lets those in flight go on for config.drain_timeout, then cancels the rest.
-  // Returns when nothing is in flight; a model may still be loading.
-  void Shutdown();
+  // Sets health to NOT_SERVING, begins to load no more models, closes the port and sends clients
+  // elsewhere, refuses what still comes with Unavailable, lets requests in flight go on for
+  // config.drain_timeout, then cancels the rest. Returns when nothing is in flight; a model may
+  // still be loading.
+  //
+  // False if what was cancelled takes longer than `patience`, as when a step does not end: then the
+  // log names its model, and the process has to end without the destructor, which would wait.
+  bool Shutdown(std::chrono::milliseconds patience = std::chrono::seconds(5));
 
   // After Shutdown(): nobody can break off the load of a model, and the destructor waits for it.
   bool is_loading() const;

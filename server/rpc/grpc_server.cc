@@ -1,17 +1,21 @@
 #include "server/rpc/grpc_server.h"
 
+#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <mutex>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "server/engine/durations.h"
 #include "server/rpc/bounded_decompression.h"
 #include "server/rpc/evaserve_service.h"
 #include "server/rpc/open_inference_service.h"
@@ -75,7 +79,10 @@ struct GrpcServer::Services {
 
 GrpcServer::GrpcServer() = default;
 
-GrpcServer::~GrpcServer() { Shutdown(Clock::now()); }
+GrpcServer::~GrpcServer() {
+  Shutdown(Clock::now(), TimePoint::max());
+  if (ending_.joinable()) ending_.join();
+}
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               const ServiceParts& parts) {
@@ -122,10 +129,31 @@ void GrpcServer::SetServing(bool serving) {
 
 void GrpcServer::SetNotServingForGood() { server_->GetHealthCheckService()->Shutdown(); }
 
-void GrpcServer::Shutdown(TimePoint deadline) {
-  if (server_ == nullptr) return;
+void GrpcServer::BeginShutdown() {
+  if (server_ == nullptr || ending_.joinable()) return;
   listener_->Close();
-  server_->Shutdown(std::chrono::system_clock::now() + (deadline - Clock::now()));
+  ending_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "eva-grpc-end");
+    // Sends GOAWAY on every connection at once, and returns when all calls have ended.
+    server_->Shutdown();
+    has_ended_.Notify();
+  });
+}
+
+bool GrpcServer::Shutdown(TimePoint deadline, TimePoint limit) {
+  if (server_ == nullptr) return true;
+  BeginShutdown();
+  // grpc::Server has one deadline, and what is to end earlier than that, as watches of health when
+  // nothing else is left, has to be cancelled below it. Again after a while: a thread that has only
+  // just begun the end may let a call in after the first time.
+  constexpr std::chrono::milliseconds kCancelInterval{1000};
+  TimePoint next = deadline;
+  while (!has_ended_.WaitForNotificationWithTimeout(Until(std::min(next, limit)))) {
+    if (Clock::now() >= limit) return false;
+    grpc_server_cancel_all_calls(server_->c_server());
+    next = Clock::now() + kCancelInterval;
+  }
+  return true;
 }
 
 }  // namespace evaserve

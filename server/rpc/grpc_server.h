@@ -3,8 +3,10 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
 #include "server/engine/request.h"
 #include "server/rpc/authorizer.h"
 #include "server/rpc/listener.h"
@@ -58,7 +60,7 @@ class GrpcServer {
   // cannot be listened on.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options,
                                                            const ServiceParts& parts);
-  ~GrpcServer();  // as Shutdown(Clock::now())
+  ~GrpcServer();  // as Shutdown(Clock::now(), TimePoint::max())
 
   int port() const;
 
@@ -69,9 +71,13 @@ class GrpcServer {
   // Sets all health to NOT_SERVING for good; watchers hear of it.
   void SetNotServingForGood();
 
-  // Takes no more calls, waits for those that go on until `deadline`, then cancels them and waits
-  // for their end.
-  void Shutdown(TimePoint deadline);
+  // Closes the port, takes no more calls and tells the clients so, which then connect elsewhere.
+  // Calls that go on are not disturbed. One thread at a time, as Shutdown().
+  void BeginShutdown();
+
+  // BeginShutdown(), waits for the calls that go on until `deadline`, then cancels them and waits
+  // for their end until `limit`. False if some have not ended by then.
+  bool Shutdown(TimePoint deadline, TimePoint limit);
 
  private:
   struct Services;
@@ -83,6 +89,8 @@ class GrpcServer {
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Listener> listener_;
+  std::thread ending_;            // from BeginShutdown() on
+  absl::Notification has_ended_;  // no call is left
 };
 
 }  // namespace evaserve

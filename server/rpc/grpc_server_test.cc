@@ -129,7 +129,24 @@ TEST_F(GrpcServerTest, AWatcherDoesNotHoldUpShutdown) {
   Watcher watcher(*health_, "");
   watcher.Next();
 
-  server_->Shutdown(Clock::now());
+  EXPECT_TRUE(server_->Shutdown(Clock::now(), TimePoint::max()));
+}
+
+TEST_F(GrpcServerTest, TheBeginOfItsEndClosesThePortAndDisturbsNoCall) {
+  Watcher watcher(*health_, "");
+  EXPECT_EQ(watcher.Next(), HealthCheckResponse::NOT_SERVING);
+
+  server_->BeginShutdown();
+
+  grpc::ChannelArguments own_connection;
+  own_connection.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  health_ = Health::NewStub(grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server_->port()),
+                                                      grpc::InsecureChannelCredentials(),
+                                                      own_connection));
+  EXPECT_EQ(Check("").status().code(), absl::StatusCode::kUnavailable);
+  server_->SetServing(true);
+  EXPECT_EQ(watcher.Next(), HealthCheckResponse::SERVING);
+  EXPECT_FALSE(server_->Shutdown(TimePoint::max(), /*limit=*/Clock::now()));
 }
 
 TEST_F(GrpcServerTest, APortInUseIsAnError) {

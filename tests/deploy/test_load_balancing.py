@@ -1,5 +1,6 @@
 """Three replicas, of which one is killed and one drained under way: no request is lost."""
 
+import contextlib
 import itertools
 import re
 import threading
@@ -8,6 +9,7 @@ import time
 import grpc
 import pytest
 from conftest import DEPLOY
+from evaserve_stubs import load_stubs, make_stubs
 from programs import Evaserve, Nginx
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -72,6 +74,54 @@ def answered_by(server: Evaserve) -> list[str]:
 def answers_since(servers: list[Evaserve], before: list[int]) -> list[int]:
     now = [len(answered_by(server)) for server in servers]
     return [count - old for count, old in zip(now, before)]
+
+
+class HeldStream:
+    """A stream of the replica at `target` with a prompt that waits for the rest of its text until
+    release(): an answer in flight for as long as that."""
+
+    def __init__(self, stubs: tuple, target: str) -> None:
+        self.messages, services = stubs
+        self.released = threading.Event()
+        self.channel = grpc.insecure_channel(target)
+        stub = services.InferenceStub(self.channel)
+        self.answers = stub.GenerateStream(self._requests(), timeout=4 * TIMEOUT_S)
+
+    def _requests(self):
+        begin = self.messages.GenerateStreamRequest(index=1)
+        begin.begin.request.prompt = b"It is a "
+        begin.begin.request.stopping.max_new_tokens = 4
+        begin.begin.bytes_to_come = 5
+        yield begin
+        self.released.wait(3 * TIMEOUT_S)
+        yield self.messages.GenerateStreamRequest(index=1, piece=b"truth")
+
+    def release(self) -> bytes:
+        """The answer. Raises grpc.RpcError if it was cut off."""
+        self.released.set()
+        with self.channel:
+            return b"".join(answer.response.text for answer in self.answers)
+
+
+@contextlib.contextmanager
+def held_stream(stubs: tuple, server: Evaserve):
+    stream = HeldStream(stubs, server.target)
+    try:
+        end = time.monotonic() + TIMEOUT_S
+        while server.metric("evaserve_requests_in_flight") == 0:
+            assert time.monotonic() < end, "the stream does not arrive"
+            time.sleep(0.01)
+        yield stream
+    finally:
+        stream.released.set()
+        stream.channel.close()
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stubs")
+    make_stubs(folder)
+    return load_stubs(folder)
 
 
 @pytest.fixture
@@ -143,6 +193,53 @@ def test_nginx(servers, packages, tmp_path):
             shares = no_request_is_lost(channel, servers)
         print(f"requests by replica, nginx: {shares}")
         assert_shares(shares)
+    finally:
+        nginx.terminate()
+
+
+def drains_with_an_answer_in_flight(channel: grpc.Channel, stubs: tuple, server: Evaserve) -> None:
+    """Sends requests while `server` drains, which it has to do for as long as they go on. None is
+    lost, and its answer in flight neither."""
+    with held_stream(stubs, server) as stream:
+        load = Load(channel)
+        try:
+            load.wait_for(PHASE)
+            server.process.terminate()
+            end = time.monotonic() + TIMEOUT_S
+            while "draining" not in "".join(server.log):
+                assert time.monotonic() < end, "it does not drain"
+                time.sleep(0.01)
+            # All of the pause, and well into the drain.
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                load.wait_for(PHASE)
+            assert server.process.poll() is None, "it did not wait for its answer"
+        finally:
+            load.stop()
+        assert load.errors == []
+        assert len(stream.release()) > 0
+    assert server.wait() == 0
+
+
+def test_a_drain_with_an_answer_in_flight_pick_first(servers, stubs):
+    """All requests of a client go over one connection, as through a plain Service."""
+    addresses = ",".join(server.target for server in servers)
+    with channel_to(f"ipv4:{addresses}", "behind_proxy.json") as channel:
+        drains_with_an_answer_in_flight(channel, stubs, servers[0])
+    # It was the one that the requests went to.
+    assert len(answered_by(servers[0])) >= PHASE
+
+
+def test_a_drain_with_an_answer_in_flight_nginx(servers, stubs, packages, tmp_path):
+    nginx = Nginx(
+        packages / "usr" / "sbin" / "nginx",
+        (DEPLOY / "nginx" / "evaserve.conf").read_text(),
+        [server.target for server in servers],
+        tmp_path,
+    )
+    try:
+        with channel_to(nginx.target, "behind_proxy.json") as channel:
+            drains_with_an_answer_in_flight(channel, stubs, servers[0])
     finally:
         nginx.terminate()
 

@@ -179,16 +179,5 @@ TEST_F(OverloadTest, ALongWaitIsUnavailableIfAskedFor) {
   EXPECT_EQ(StreamErrorCode(), "UNAVAILABLE");
 }
 
-// Only want of room is worth another try in a moment.
-TEST_F(OverloadTest, AServerThatDrainsSaysNothingAboutAnotherTry) {
-  Start({.overload_status = OverloadStatus::kUnavailable});
-  std::thread shutdown([&] { server_->server().Shutdown(); });
-  while (server_->HttpGet("/readyz").find("200 OK") != std::string::npos) std::this_thread::yield();
-
-  EXPECT_EQ(Score(), End{grpc::StatusCode::UNAVAILABLE});
-  running_->Cancel();
-  shutdown.join();
-}
-
 }  // namespace
 }  // namespace evaserve
