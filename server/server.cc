@@ -400,10 +400,10 @@ bool Server::Shutdown(std::chrono::milliseconds patience) {
   parts_->models.DrainAll();  // streams that are open can still bring requests
   parts_->grpc->BeginShutdown();
   parts_->models.WaitUntilIdle(deadline);
-  parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
-  // Short loads come to their end.
+  // Short loads come to their end; who asked for a longer one hears that it is broken off.
   constexpr std::chrono::milliseconds kFarewell{500};
   parts_->is_loading = !parts_->control.Stop(Clock::now() + kFarewell);
+  parts_->log.WaitUntilIdle(deadline);  // the last bytes are on their way
   const int64_t in_flight = parts_->log.in_flight();
   LogEvent(spdlog::level::info, "stopping", {{"in_flight", in_flight}});
   const TimePoint now = Clock::now();

@@ -243,6 +243,29 @@ TEST(ServerTest, ItsEndDoesNotWaitForALoadAndNothingMoreIsLoaded) {
   EXPECT_EQ(num_loads, 1);
 }
 
+TEST(ServerTest, ItsEndDoesNotWaitForALoadThatAClientAskedFor) {
+  absl::Notification may_load;
+  std::atomic<int> num_loads = 0;
+  FakeModelServer server({.config = {.model_control_mode = ControlMode::kExplicit},
+                          .before_load = [&](const std::string&) {
+                            if (++num_loads > 1) may_load.WaitForNotification();
+                          }});
+  EXPECT_TRUE(server.server().WaitUntilLoaded().ok());
+  grpc::Status status;
+  std::thread client([&] { status = LoadAnew(server, "fake"); });
+  while (num_loads < 2) std::this_thread::yield();
+
+  const TimePoint start = Clock::now();
+  EXPECT_TRUE(server.server().Shutdown());
+
+  EXPECT_LT(Clock::now() - start, Config().drain_timeout / 2);
+  client.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(status.error_message(), "the server is shutting down");
+  EXPECT_TRUE(server.server().is_loading());
+  may_load.Notify();
+}
+
 TEST(ServerTest, ADeviceThatIsLostWhileItLoadsKeepsItFromServing) {
   absl::Notification may_load;
   FakeModelServer server({.serves_tensors = true, .before_load = [&](const std::string& model) {
