@@ -139,6 +139,9 @@ struct Server::Parts {
   ~Parts() {
     state.SetDraining();
     control.Stop(TimePoint::max());
+    // gRPC goes before the engines, so nobody is to hear of a device that is lost from now on. Of
+    // one that is just being told, gRPC waits for the call that the step was for.
+    has_failed = true;
   }
 
   ModelRepository::Options MakeOptions(ModelLoader load_model) {
