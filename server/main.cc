@@ -1,5 +1,6 @@
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 
@@ -40,6 +41,10 @@ int main(int argc, char** argv) {
     spdlog::critical("cannot start: {}", std::string(status.message()));
     return 1;
   }
+  // Beyond what Shutdown() takes at most: for a thread that hangs with a lock.
+  constexpr std::chrono::seconds kEndTime{8};
+  termination.EndWithin(std::chrono::ceil<std::chrono::seconds>(parsed.config->drain_pause) +
+                        parsed.config->drain_timeout + kEndTime);
   const bool has_ended = (*server)->Shutdown();
   const int exit_code = (*server)->has_failed() || !has_ended ? 1 : 0;
   // No call is to be answered any more, a load may take minutes, and a step for ever.

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 namespace evaserve {
@@ -12,6 +13,7 @@ sigset_t EndingSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGALRM);  // of EndWithin()
   return signals;
 }
 
@@ -45,12 +47,20 @@ void Termination::Request() {
   requested_ = true;
 }
 
+void Termination::EndWithin(std::chrono::seconds time) {
+  alarm(static_cast<unsigned>(time.count()));
+}
+
 void Termination::Listen() {
   pthread_setname_np(pthread_self(), "eva-signals");
   const sigset_t signals = EndingSignals();
   for (;;) {
     int signal = 0;
     sigwait(&signals, &signal);
+    if (signal == SIGALRM) {
+      spdlog::critical("the server does not end, something in it hangs");
+      _exit(1);
+    }
     absl::MutexLock lock(&mutex_);
     if (stopping_) return;
     if (requested_) _exit(1);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
@@ -23,6 +24,10 @@ class Termination {
 
   // As a signal does. Thread-safe.
   void Request();
+
+  // Ends the process after `time`, with exit code 1 and a critical log line, if it still runs then,
+  // whatever its threads wait for.
+  static void EndWithin(std::chrono::seconds time);
 
  private:
   void Listen();

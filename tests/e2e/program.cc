@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,8 +53,26 @@ Program::~Program() {
 
 void Program::Signal(int signal) { kill(pid_, signal); }
 
+bool Program::StopThread(const std::string& name) {
+  const std::filesystem::path threads = "/proc/" + std::to_string(pid_) + "/task";
+  for (const auto& thread : std::filesystem::directory_iterator(threads)) {
+    if (ReadFile(thread.path() / "comm") != name + "\n") continue;
+    const pid_t id = std::stoi(thread.path().filename());
+    if (ptrace(PTRACE_SEIZE, id, nullptr, nullptr) != 0) return false;
+    stopped_thread_ = id;
+    return ptrace(PTRACE_INTERRUPT, id, nullptr, nullptr) == 0;
+  }
+  return false;
+}
+
 int Program::Wait() {
   int status = 0;
+  // A thread that we have stopped is ours to bury, before its process.
+  while (stopped_thread_ != 0) {
+    const bool has_ended =
+        waitpid(stopped_thread_, &status, __WALL) < 0 || WIFEXITED(status) || WIFSIGNALED(status);
+    if (has_ended) stopped_thread_ = 0;
+  }
   waitpid(pid_, &status, 0);
   pid_ = 0;
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);

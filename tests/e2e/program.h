@@ -25,6 +25,10 @@ class Program {
 
   void Signal(int signal);
 
+  // Stops one of its threads for good, by its name; the others go on. False if there is none or the
+  // system does not allow it. Nothing but an end is possible afterwards.
+  bool StopThread(const std::string& name);
+
   // Waits for the end: what it exits with, or minus the signal that ended it.
   int Wait();
 
@@ -36,7 +40,8 @@ class Program {
 
  private:
   TempDir files_;
-  pid_t pid_ = 0;  // 0 after the end
+  pid_t pid_ = 0;             // 0 after the end
+  pid_t stopped_thread_ = 0;  // 0: none
 };
 
 }  // namespace evaserve
