@@ -186,7 +186,7 @@ struct Server::Parts {
   Metrics metrics{EVASERVE_VERSION};
   InferenceStatistics statistics;
   ServingState state;
-  RequestLog log{metrics};
+  RequestLog log{metrics, statistics};
   std::unique_ptr<TlsCertificates> tls;  // null: connections are not encrypted
   std::unique_ptr<Authorizer> authorizer = std::make_unique<Authorizer>();
   ModelRepository models;

@@ -8,7 +8,8 @@
 namespace evaserve {
 
 struct StepStats {
-  int num_sequences = 0;
+  int num_sequences = 0;  // or requests of tensors
+  int64_t rows = 0;       // of all tensors; a sequence is one
   int prefill_tokens = 0;
   int decode_tokens = 0;
   std::chrono::microseconds duration{0};

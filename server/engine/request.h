@@ -61,6 +61,7 @@ struct Completion {
   uint64_t seed = 0;             // of a generation
   std::vector<float> logprobs;   // of a score: natural log, one for each token but the first
   std::vector<float> embedding;  // of an embedding: [hidden_size]
+  int64_t rows = 1;              // of a batch of tensors; a sequence is one
   Usage usage;
   Timings timings;
 };

@@ -150,6 +150,7 @@ void StepLoop::GatherItems(std::span<const StepPiece> pieces, TimePoint now) {
     (piece.is_prefill ? stats_.prefill_tokens : stats_.decode_tokens) += piece.num_tokens;
   }
   stats_.num_sequences = static_cast<int>(items_.size());
+  stats_.rows = stats_.num_sequences;
 }
 
 absl::StatusOr<std::vector<StepResult>> StepLoop::RunModel(std::span<const StepItem> items) {

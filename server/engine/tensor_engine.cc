@@ -166,7 +166,10 @@ TensorEngine::WaitingList TensorEngine::Remove(const std::vector<uint64_t>& ids)
 void TensorEngine::RunBatch(WaitingList batch) {
   const TimePoint start = Clock::now();
   StepStats stats{.num_sequences = static_cast<int>(batch.size())};
-  for (const Waiting& one : batch) observer_.OnFirstStep(Between(one.submitted, start));
+  for (const Waiting& one : batch) {
+    stats.rows += one.request.batch;
+    observer_.OnFirstStep(Between(one.submitted, start));
+  }
   absl::StatusOr<std::vector<TensorModel::Outputs>> results = RunModel(batch);
   stats.duration = Between(start, Clock::now());
   observer_.OnStep(stats);

@@ -129,6 +129,7 @@ TEST_F(TensorEngineTest, ReportsToTheObserver) {
 
   ASSERT_EQ(records.steps.size(), 2u);
   EXPECT_EQ(records.steps[1].num_sequences, 2);
+  EXPECT_EQ(records.steps[1].rows, 2);
   EXPECT_EQ(records.num_first_steps, 3);
   EXPECT_EQ(records.completions.size(), 3u);
 }

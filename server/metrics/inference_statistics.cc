@@ -13,28 +13,12 @@ class InferenceStatistics::Observer : public EngineObserver {
       absl::MutexLock lock(&statistics_.mutex_);
       ModelSums& sums = statistics_.sums_[key_];
       sums.steps.Add(stats.duration);
-      sums.steps_by_sequences[stats.num_sequences].Add(stats.duration);
+      sums.steps_by_rows[stats.rows].Add(stats.duration);
     }
     next_->OnStep(stats);
   }
 
-  void OnDone(Task task, const Completion& completion) override {
-    const Timings& timings = completion.timings;
-    {
-      absl::MutexLock lock(&statistics_.mutex_);
-      ModelSums& sums = statistics_.sums_[key_];
-      if (completion.status.ok()) {
-        sums.success.Add(timings.total);
-        sums.queue.Add(timings.queue);
-        sums.compute.Add(timings.total - timings.queue);
-        sums.last_inference = std::chrono::system_clock::now();
-      } else {
-        (absl::IsCancelled(completion.status) ? sums.cancel : sums.fail).Add(timings.total);
-      }
-    }
-    next_->OnDone(task, completion);
-  }
-
+  void OnDone(Task task, const Completion& completion) override { next_->OnDone(task, completion); }
   void OnState(const EngineState& state) override { next_->OnState(state); }
   void OnFirstStep(std::chrono::microseconds queue_time) override {
     next_->OnFirstStep(queue_time);
@@ -55,6 +39,18 @@ class InferenceStatistics::Observer : public EngineObserver {
 std::unique_ptr<EngineObserver> InferenceStatistics::MakeObserver(
     const std::string& model, int64_t version, std::unique_ptr<EngineObserver> next) {
   return std::make_unique<Observer>(*this, model, version, std::move(next));
+}
+
+void InferenceStatistics::Add(const std::string& model, int64_t version,
+                              const RequestEnd& request) {
+  absl::MutexLock lock(&mutex_);
+  ModelSums& sums = sums_[{model, version}];
+  if (!request.ok) return sums.fail.Add(request.duration);
+  sums.success.Add(request.duration);
+  sums.queue.Add(request.queue);
+  sums.compute.Add(request.engine - request.queue);
+  sums.inferences += static_cast<uint64_t>(request.rows);
+  sums.last_inference = std::chrono::system_clock::now();
 }
 
 ModelSums InferenceStatistics::Of(const std::string& model, int64_t version) const {

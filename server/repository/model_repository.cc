@@ -288,6 +288,11 @@ absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t 
   return absl::UnavailableError(absl::StrCat(title, " is unavailable: ", entry.status.reason));
 }
 
+bool ModelRepository::Knows(std::string_view name) const {
+  absl::MutexLock lock(&mutex_);
+  return models_.find(name) != models_.end();
+}
+
 std::vector<ModelStatus> ModelRepository::List() const {
   absl::MutexLock lock(&mutex_);
   std::vector<ModelStatus> list;

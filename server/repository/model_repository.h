@@ -109,6 +109,9 @@ class ModelRepository {
   absl::StatusOr<ReadyModel> Find(std::string_view name, int64_t version = 0,
                                   ModelFilter shown = EveryModel) const;
 
+  // Whether it was ever loaded or tried.
+  bool Knows(std::string_view name) const;
+
   // All that was ever loaded or tried, by name and version.
   std::vector<ModelStatus> List() const;
   // The engines of all that is ready.

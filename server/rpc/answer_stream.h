@@ -90,10 +90,11 @@ class AnswerStream : public grpc::ServerBidiReactor<WireRequest, WireResponse>,
     {
       absl::MutexLock lock(&mutex_);
       add(status);
-      answer->scope->status = status;
+      // Nobody hears of a good end if the call has failed.
+      answer->scope->status = failure_ && status.ok() ? *failure_ : status;
+      answer->scope->CountEnd();
       answer->has_ended_ = true;
       if (failure_) {
-        if (status.ok()) answer->scope->status = *failure_;  // nobody hears of its good end
         Close(answer);
       } else if (!std::exchange(answer->is_ready_, true)) {
         ready_.push_back(answer);

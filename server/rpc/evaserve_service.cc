@@ -30,9 +30,8 @@ std::unique_ptr<RequestScope> OpenScope(RequestLog& log, Caller caller, const ch
 absl::StatusOr<GenerateReactor::Work> PrepareGenerate(const ModelRepository& models,
                                                       const v1::GenerateRequest& from,
                                                       RequestScope& scope) {
-  absl::StatusOr<ReadyModel> model = FindTextModel(models, scope.caller(), from.model());
+  absl::StatusOr<ReadyModel> model = FindTextModel(models, scope, from.model());
   if (!model.ok()) return model.status();
-  scope.model = model->name;
   absl::StatusOr<Request> request =
       MakeRequest(from, model->engine->info(), model->engine->tokenizer());
   if (!request.ok()) return request.status();
@@ -44,9 +43,8 @@ absl::StatusOr<GenerateReactor::Work> PrepareGenerate(const ModelRepository& mod
 template <typename FromWire, typename Answer>
 absl::StatusOr<UnaryCall::Work> PrepareOne(const ModelRepository& models, const FromWire& from,
                                            TimePoint deadline, RequestScope& scope, Answer answer) {
-  absl::StatusOr<ReadyModel> model = FindTextModel(models, scope.caller(), from.model());
+  absl::StatusOr<ReadyModel> model = FindTextModel(models, scope, from.model());
   if (!model.ok()) return model.status();
-  scope.model = model->name;
   absl::StatusOr<Request> request = MakeRequest(from, model->engine->tokenizer());
   if (!request.ok()) return request.status();
   request->id = scope.id();
@@ -137,9 +135,8 @@ grpc::ServerUnaryReactor* EvaserveService::Classify(grpc::CallbackServerContext*
                                                     v1::ClassifyResponse* response) {
   auto scope = OpenScope(log_, authorizer_.CallerOf(*context), "Classify", *context,
                          request->request_id(), request->image().size());
-  const absl::StatusOr<ReadyModel> model = FindModel(models_, scope->caller(), request->model());
+  const absl::StatusOr<ReadyModel> model = FindModel(models_, *scope, request->model());
   if (!model.ok()) return TensorCall::Start(*context, std::move(scope), model.status());
-  scope->model = model->name;
   auto work = PrepareClassify(*model, *request, *response);
   return TensorCall::Start(*context, std::move(scope), std::move(work));
 }

@@ -33,9 +33,20 @@ absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, const Caller
                      [&caller](std::string_view model) { return caller.MayUse(model); });
 }
 
-absl::StatusOr<ReadyModel> FindTextModel(const ModelRepository& models, const Caller& caller,
+absl::StatusOr<ReadyModel> FindModel(const ModelRepository& models, RequestScope& scope,
+                                     const std::string& name, const std::string& version) {
+  if (models.Knows(name)) scope.model = name;
+  absl::StatusOr<ReadyModel> found = FindModel(models, scope.caller(), name, version);
+  if (found.ok()) {
+    scope.model = found->name;
+    scope.version = found->version;
+  }
+  return found;
+}
+
+absl::StatusOr<ReadyModel> FindTextModel(const ModelRepository& models, RequestScope& scope,
                                          const std::string& name) {
-  absl::StatusOr<ReadyModel> found = FindModel(models, caller, name);
+  absl::StatusOr<ReadyModel> found = FindModel(models, scope, name);
   if (!found.ok() || found->engine != nullptr) return found;
   return absl::UnimplementedError(
       absl::StrCat("model \"", found->name,

@@ -77,6 +77,7 @@ void GenerateReactor::EndWith(absl::Status status) {
   {
     absl::MutexLock lock(&mutex_);
     scope_->status = status;
+    scope_->CountEnd();
     final_status_ = ToGrpcStatus(status);
     is_done_ = true;
     next = TakeNext();

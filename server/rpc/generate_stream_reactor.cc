@@ -77,9 +77,8 @@ void GenerateStreamReactor::Prompt::Begin(const v1::BeginPrompt& begin) {
 absl::Status GenerateStreamReactor::Prompt::TryBegin(const v1::BeginPrompt& begin) {
   const v1::GenerateRequest& from = begin.request();
   scope->input_bytes = InputBytes(from);
-  absl::StatusOr<ReadyModel> model = FindTextModel(stream_->models_, scope->caller(), from.model());
+  absl::StatusOr<ReadyModel> model = FindTextModel(stream_->models_, *scope, from.model());
   if (!model.ok()) return model.status();
-  scope->model = model->name;
 
   Engine& engine = *model->engine;
   absl::StatusOr<Request> request =

@@ -44,12 +44,12 @@ class GrpcServerTest : public ::testing::Test {
   }
 
   Metrics metrics_{"test"};
-  RequestLog log_{metrics_};
+  InferenceStatistics statistics_;
+  RequestLog log_{metrics_, statistics_};
   ServingState state_;
   Authorizer authorizer_;
   ModelRepository models_{ModelRepository::Options()};
   RepositoryControl control_{RepositoryControl::Options(), models_};
-  InferenceStatistics statistics_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<Health::Stub> health_;
 };

@@ -10,6 +10,7 @@ LoggedCall::LoggedCall(grpc::CallbackServerContext& context, std::unique_ptr<Req
 
 void LoggedCall::End(absl::Status status) {
   scope_->status = TellExpired(std::move(status), deadline_);
+  scope_->CountEnd();
   AddRetryPushback(scope_->status, context_);
   Finish(ToGrpcStatus(scope_->status));  // may delete this
 }

@@ -142,7 +142,7 @@ void FillStatistics(const ReadyModel& model, const ModelSums& sums,
   statistics.set_version(absl::StrCat(model.version));
   statistics.set_last_inference(static_cast<uint64_t>(
       duration_cast<std::chrono::milliseconds>(sums.last_inference.time_since_epoch()).count()));
-  statistics.set_inference_count(sums.success.count);
+  statistics.set_inference_count(sums.inferences);
   statistics.set_execution_count(sums.steps.count);
   inference::InferStatistics& infer = *statistics.mutable_inference_stats();
   FillDuration(sums.success, *infer.mutable_success());
@@ -151,9 +151,9 @@ void FillStatistics(const ReadyModel& model, const ModelSums& sums,
   FillDuration(sums.compute, *infer.mutable_compute_infer());
   infer.mutable_compute_input();
   infer.mutable_compute_output();
-  for (const auto& [num_sequences, steps] : sums.steps_by_sequences) {
+  for (const auto& [rows, steps] : sums.steps_by_rows) {
     inference::InferBatchStatistics& batch = *statistics.add_batch_stats();
-    batch.set_batch_size(static_cast<uint64_t>(num_sequences));
+    batch.set_batch_size(static_cast<uint64_t>(rows));
     FillDuration(steps, *batch.mutable_compute_infer());
   }
   const Place place = PlaceOf(model);

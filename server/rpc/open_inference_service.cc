@@ -131,9 +131,11 @@ absl::StatusOr<UnaryCall::Work> PrepareInfer(const std::shared_ptr<Engine>& engi
 
 grpc::ServerUnaryReactor* OpenInferenceService::Answer(grpc::CallbackServerContext& context,
                                                        const char* method,
-                                                       const absl::Status& status) {
+                                                       const absl::Status& status,
+                                                       const std::string& model) {
   RequestScope scope(log_, authorizer_.CallerOf(context), method, MethodKind::kQuestion);
   scope.SetId(RequestIdOf(context, ""));
+  if (models_.Knows(model)) scope.model = model;
   scope.status = status;
   grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
@@ -163,7 +165,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelReady(
   response->set_ready(found.ok() && state_.Check().ok());
   // "No" is an answer, also for a model that does not exist, as Triton's clients expect.
   const bool is_answer = absl::IsNotFound(found) || absl::IsUnavailable(found);
-  return Answer(*context, "ModelReady", is_answer ? absl::OkStatus() : found);
+  return Answer(*context, "ModelReady", is_answer ? absl::OkStatus() : found, request->name());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ServerMetadata(
@@ -186,7 +188,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelMetadata(
   const absl::StatusOr<ReadyModel> model =
       FindModel(models_, authorizer_.CallerOf(*context), request->name(), request->version());
   if (model.ok()) FillMetadata(models_, *model, *response);
-  return Answer(*context, "ModelMetadata", model.status());
+  return Answer(*context, "ModelMetadata", model.status(), request->name());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerContext* context,
@@ -196,9 +198,8 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerC
                                               MethodKind::kInference);
   scope->SetId(RequestIdOf(*context, request->id()));
   absl::StatusOr<ReadyModel> model =
-      FindModel(models_, scope->caller(), request->model_name(), request->model_version());
+      FindModel(models_, *scope, request->model_name(), request->model_version());
   if (!model.ok()) return UnaryCall::Start(*context, std::move(scope), model.status());
-  scope->model = model->name;
   response->set_model_name(model->name);
   response->set_model_version(absl::StrCat(model->version));
   response->set_id(request->id());
@@ -221,7 +222,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelConfig(
   const absl::StatusOr<ReadyModel> model =
       FindModel(models_, authorizer_.CallerOf(*context), request->name(), request->version());
   if (model.ok()) FillConfig(*model, *response->mutable_config());
-  return Answer(*context, "ModelConfig", model.status());
+  return Answer(*context, "ModelConfig", model.status(), request->name());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ModelStatistics(
@@ -230,7 +231,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelStatistics(
   const Caller caller = authorizer_.CallerOf(*context);
   if (!request->name().empty()) {
     absl::Status known = FindModel(models_, caller, request->name(), request->version()).status();
-    if (!known.ok()) return Answer(*context, "ModelStatistics", known);
+    if (!known.ok()) return Answer(*context, "ModelStatistics", known, request->name());
   }
   for (const ReadyModel& model : models_.Ready()) {
     const bool is_asked =
@@ -239,7 +240,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelStatistics(
     if (!is_asked || !caller.MayUse(model.name)) continue;
     FillStatistics(model, statistics_.Of(model.name, model.version), *response->add_model_stats());
   }
-  return Answer(*context, "ModelStatistics", absl::OkStatus());
+  return Answer(*context, "ModelStatistics", absl::OkStatus(), request->name());
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::RepositoryIndex(
@@ -268,7 +269,7 @@ grpc::ServerUnaryReactor* OpenInferenceService::AnswerLater(
   scope->SetId(RequestIdOf(context, ""));
   grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
   begin([this, scope, model, reactor](const absl::Status& status) {
-    if (models_.Find(model).ok()) scope->model = model;
+    if (models_.Knows(model)) scope->model = model;
     scope->status = status;
     reactor->Finish(ToGrpcStatus(status));
   });

@@ -94,9 +94,10 @@ class OpenInferenceService final : public inference::GRPCInferenceService::Callb
       inference::CudaSharedMemoryUnregisterResponse* response) override;
 
  private:
-  // Ends a call whose answer is ready, or not to be had.
+  // Ends a call whose answer is ready, or not to be had. `model` is what the client called the one
+  // that it asked about.
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext& context, const char* method,
-                                   const absl::Status& status);
+                                   const absl::Status& status, const std::string& model = "");
   // Ends one of the repository's calls when it is done: `begin` gets what to call then.
   grpc::ServerUnaryReactor* AnswerLater(
       grpc::CallbackServerContext& context, const char* method, const std::string& model,

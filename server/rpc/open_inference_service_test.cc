@@ -5,6 +5,7 @@
 
 #include <future>
 
+#include "absl/synchronization/notification.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/rpc/infer_test_util.h"
@@ -135,6 +136,42 @@ grpc::Status InferTooMuch(FakeModelServer& server, grpc::ClientContext& context)
   return status;
 }
 
+inference::ModelStatistics StatisticsOf(FakeModelServer& server) {
+  grpc::ClientContext context;
+  inference::ModelStatisticsRequest request;
+  inference::ModelStatisticsResponse response;
+  request.set_name("fake");
+  EXPECT_TRUE(server.open_inference().ModelStatistics(&context, request, &response).ok());
+  EXPECT_EQ(response.model_stats_size(), 1);
+  return response.model_stats(0);
+}
+
+TEST(ModelStatisticsTest, CountRequestsAndTheirElements) {
+  FakeModelServer server(Speaking("hello", 3));
+  ASSERT_TRUE(Infer(server, InferRequest({"ab", "cd", "ef", "gh"})).status.ok());
+
+  const inference::ModelStatistics statistics = StatisticsOf(server);
+
+  const inference::InferStatistics& sums = statistics.inference_stats();
+  EXPECT_EQ(statistics.inference_count(), 4u);
+  EXPECT_EQ(sums.success().count(), 1u);
+  EXPECT_EQ(sums.queue().count(), 1u);
+  EXPECT_EQ(sums.compute_infer().count(), 1u);
+  EXPECT_LE(sums.queue().ns() + sums.compute_infer().ns(), sums.success().ns());
+  EXPECT_EQ(sums.fail().count(), 0u);
+  EXPECT_GT(statistics.execution_count(), 0u);
+}
+
+TEST(ModelStatisticsTest, CountWhoWasRefusedAsFailed) {
+  FakeModelServer server(WithRoomForThree(OverloadStatus::kResourceExhausted));
+  grpc::ClientContext context;
+
+  InferTooMuch(server, context);
+
+  EXPECT_EQ(StatisticsOf(server).inference_stats().success().count(), 1u);
+  EXPECT_EQ(StatisticsOf(server).inference_stats().fail().count(), 1u);
+}
+
 TEST(ModelInferTest, ABatchForWhichThereIsNeverRoomIsWrong) {
   FakeModelServer server(WithRoomForThree(OverloadStatus::kResourceExhausted));
 
@@ -214,6 +251,8 @@ TEST(ModelInferTest, CancellingFreesAllSequencesOfTheBatch) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(server.WaitForMetric("evaserve_requests_in_flight", 0));
   EXPECT_EQ(server.control().live_sequences(), 0);
+  EXPECT_EQ(StatisticsOf(server).inference_stats().success().count(), 0u);
+  EXPECT_EQ(StatisticsOf(server).inference_stats().fail().count(), 1u);
 }
 
 TEST(ModelInferTest, RefusesVersionsThatThereAreNot) {
@@ -243,6 +282,29 @@ TEST(ModelInferTest, NamesTheModelsThatThereAre) {
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_THAT(status.error_message(), HasSubstr("there are: fake"));
+}
+
+TEST(ModelInferTest, CallsToAModelThatIsNotReadyCountUnderItsName) {
+  absl::Notification loading, go;
+  FakeModelServer::Options options;
+  options.before_load = [&](const std::string&) {
+    loading.Notify();
+    go.WaitForNotification();
+  };
+  FakeModelServer server(std::move(options));
+  loading.WaitForNotification();
+  ModelInferRequest request = InferRequest({"ab"});
+
+  EXPECT_EQ(Infer(server, request).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  request.set_model_name("strangers");
+  EXPECT_EQ(Infer(server, request).status.error_code(), grpc::StatusCode::NOT_FOUND);
+
+  EXPECT_TRUE(server.WaitForMetric(
+      "evaserve_requests_total{code=\"UNAVAILABLE\",method=\"ModelInfer\",model=\"fake\"}", 1));
+  EXPECT_TRUE(server.WaitForMetric(
+      "evaserve_requests_total{code=\"NOT_FOUND\",method=\"ModelInfer\",model=\"\"}", 1));
+  go.Notify();
+  EXPECT_TRUE(server.server().WaitUntilLoaded().ok());
 }
 
 TEST(ModelInferTest, AnswersErrorsOfAnyLengthThatAClientCanProvoke) {

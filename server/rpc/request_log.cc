@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "server/log.h"
+#include "server/metrics/inference_statistics.h"
 #include "server/metrics/metrics.h"
 
 namespace evaserve {
@@ -54,6 +55,7 @@ RequestScope::RequestScope(RequestLog& log, Caller caller, const char* method, M
 }
 
 RequestScope::~RequestScope() {
+  CountEnd();
   Report();
   absl::MutexLock lock(&log_.mutex_);
   --log_.in_flight_;
@@ -70,6 +72,19 @@ void RequestScope::Add(const Completion& completion) {
   usage_.new_bytes += completion.usage.new_bytes;
   timings_.queue = std::max(timings_.queue, completion.timings.queue);
   timings_.first_token = std::max(timings_.first_token, completion.timings.first_token);
+  timings_.total = std::max(timings_.total, completion.timings.total);
+  rows_ += completion.rows;
+}
+
+void RequestScope::CountEnd() {
+  if (version == 0 || std::exchange(is_counted_, true)) return;
+  using std::chrono::duration_cast, std::chrono::microseconds;
+  log_.statistics_.Add(model, version,
+                       {.ok = status.ok(),
+                        .duration = duration_cast<microseconds>(Clock::now() - start_),
+                        .queue = timings_.queue,
+                        .engine = timings_.total,
+                        .rows = rows_});
 }
 
 void RequestScope::Report() const {

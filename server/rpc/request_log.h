@@ -13,14 +13,16 @@
 
 namespace evaserve {
 
+class InferenceStatistics;
 class Metrics;
 
-// Counts the requests that are being answered, and tells the log and the metrics about each when it
-// ends. Thread-safe.
+// Counts the requests that are being answered, and tells the log, the metrics and the statistics
+// about each when it ends. Thread-safe.
 class RequestLog {
  public:
-  // `metrics` must outlive this.
-  explicit RequestLog(Metrics& metrics) : metrics_(metrics) {}
+  // Both must outlive this.
+  RequestLog(Metrics& metrics, InferenceStatistics& statistics)
+      : metrics_(metrics), statistics_(statistics) {}
 
   // Waits until no request is being answered or `deadline` comes; true if none is.
   bool WaitUntilIdle(TimePoint deadline);
@@ -31,6 +33,7 @@ class RequestLog {
   friend class RequestScope;
 
   Metrics& metrics_;
+  InferenceStatistics& statistics_;
   mutable absl::Mutex mutex_;
   int64_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
 };
@@ -42,7 +45,7 @@ enum class MethodKind {
 };
 
 // One request, from its arrival to its end: lives as long as its answer is under way. Writes the
-// request's log line and counts it in the metrics when destroyed.
+// request's log line and counts it in the metrics and statistics when destroyed.
 //
 // Not thread-safe, guarded by the call that owns it.
 class RequestScope {
@@ -59,11 +62,16 @@ class RequestScope {
   const std::string& id() const { return identity_.id; }
   const Caller& caller() const { return caller_; }
 
-  // Adds what the engine tells about one of the request's sequences: its usage, and the longest of
-  // the waits.
+  // Adds what the engine tells about one of the request's sequences: its usage and rows, and the
+  // longest of the waits.
   void Add(const Completion& completion);
 
-  std::string model;  // once it is known to be served
+  // Counts it in the statistics as ended with `status`, before its answer goes out: a client that
+  // has the answer finds it there. Where nobody says so, when this is destroyed.
+  void CountEnd();
+
+  std::string model;    // once it is known to be one of the repository's
+  int64_t version = 0;  // that the request is for; 0: none, it does not count in the statistics
   int64_t input_bytes = 0;
   // How it ended.
   absl::Status status = absl::CancelledError("the client has gone");
@@ -79,6 +87,8 @@ class RequestScope {
   RequestIdentity identity_;
   Usage usage_;
   Timings timings_;
+  int64_t rows_ = 0;
+  bool is_counted_ = false;
 };
 
 }  // namespace evaserve

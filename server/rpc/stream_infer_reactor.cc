@@ -106,9 +106,8 @@ void StreamInferReactor::OpenRequest::Run(const ModelInferRequest& request) {
 
 absl::Status StreamInferReactor::OpenRequest::Begin(const ModelInferRequest& request) {
   absl::StatusOr<ReadyModel> model =
-      FindModel(stream_->models_, scope->caller(), request.model_name(), request.model_version());
+      FindModel(stream_->models_, *scope, request.model_name(), request.model_version());
   if (!model.ok()) return model.status();
-  scope->model = model->name;
   names_.set_model_name(model->name);
   names_.set_model_version(absl::StrCat(model->version));
 

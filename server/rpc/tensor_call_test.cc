@@ -6,6 +6,7 @@
 
 #include <future>
 
+#include "server/metrics/inference_statistics.h"
 #include "server/metrics/metrics.h"
 #include "server/rpc/infer_test_util.h"
 #include "server/rpc/tensor_answers.h"
@@ -38,6 +39,16 @@ class TensorCallTest : public ::testing::Test {
     });
   }
 
+  inference::ModelStatistics Statistics() {
+    grpc::ClientContext context;
+    inference::ModelStatisticsRequest request;
+    inference::ModelStatisticsResponse response;
+    request.set_name("tensors");
+    EXPECT_TRUE(server_.open_inference().ModelStatistics(&context, request, &response).ok());
+    EXPECT_EQ(response.model_stats_size(), 1);
+    return response.model_stats(0);
+  }
+
   bool CountsRequests(const char* code, int count) {
     return server_.WaitForMetric("evaserve_requests_total{code=\"" + std::string(code) +
                                      "\",method=\"ModelInfer\",model=\"tensors\"}",
@@ -58,6 +69,22 @@ TEST_F(TensorCallTest, AnswersWithTheOutputs) {
   EXPECT_THAT(response_.outputs(1).shape(), ElementsAre(1, 3));
   EXPECT_THAT(response_.raw_output_contents(), ElementsAre("abc", "abc"));
   EXPECT_TRUE(CountsRequests("OK", 1));
+}
+
+TEST_F(TensorCallTest, StatisticsCountRows) {
+  ModelInferRequest request = TensorInferRequest("abcdef");
+  request.mutable_inputs(0)->set_shape(0, 3);
+  request.mutable_inputs(0)->set_shape(1, 2);
+  ASSERT_TRUE(Infer(request).ok());
+
+  const inference::ModelStatistics statistics = Statistics();
+
+  EXPECT_EQ(statistics.inference_stats().success().count(), 1u);
+  EXPECT_EQ(statistics.inference_count(), 3u);
+  EXPECT_EQ(statistics.execution_count(), 1u);
+  ASSERT_EQ(statistics.batch_stats_size(), 1);
+  EXPECT_EQ(statistics.batch_stats(0).batch_size(), 3u);
+  EXPECT_EQ(statistics.batch_stats(0).compute_infer().count(), 1u);
 }
 
 TEST_F(TensorCallTest, ABadRequestIsRefused) {
@@ -92,7 +119,8 @@ TEST_F(TensorCallTest, MoreRowsThanABatchHasAreRefused) {
 // gRPC tells a reactor that has called Finish() already, if its client went before that.
 TEST(RefusedTensorCallTest, MayBeCancelled) {
   Metrics metrics("test");
-  RequestLog log(metrics);
+  InferenceStatistics statistics;
+  RequestLog log(metrics, statistics);
   grpc::CallbackServerContext context;
   auto scope = std::make_unique<RequestScope>(log, Caller(), "ModelInfer", MethodKind::kInference);
   grpc::ServerUnaryReactor* call =
