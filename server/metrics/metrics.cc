@@ -70,7 +70,8 @@ struct Metrics::Families {
         pages_used(MakeFamily<Gauge>(r, metric::kPagesUsed)),
         pages_promised(MakeFamily<Gauge>(r, metric::kPagesPromised)),
         pages_total(MakeFamily<Gauge>(r, metric::kPagesTotal)),
-        page_bytes(MakeFamily<Gauge>(r, metric::kPageBytes)),
+        state_used(MakeFamily<Gauge>(r, metric::kStateUsed)),
+        state_pool(MakeFamily<Gauge>(r, metric::kStatePool)),
         step_age(MakeFamily<Gauge>(r, metric::kStepAge)),
         certificate_end(MakeFamily<Gauge>(r, metric::kCertificateEnd)) {}
 
@@ -95,7 +96,8 @@ struct Metrics::Families {
   Family<Gauge>& pages_used;
   Family<Gauge>& pages_promised;
   Family<Gauge>& pages_total;
-  Family<Gauge>& page_bytes;
+  Family<Gauge>& state_used;
+  Family<Gauge>& state_pool;
   Family<Gauge>& step_age;
   Family<Gauge>& certificate_end;
 };
@@ -134,7 +136,8 @@ class Metrics::ModelMetrics : public EngineObserver {
         pages_used_(f.pages_used.Add(labels_)),
         pages_promised_(f.pages_promised.Add(labels_)),
         pages_total_(f.pages_total.Add(labels_)),
-        page_bytes_(f.page_bytes.Add(labels_)) {}
+        state_used_(f.state_used.Add(labels_)),
+        state_pool_(f.state_pool.Add(labels_)) {}
 
   ~ModelMetrics() override { ShowState({}); }
 
@@ -146,10 +149,7 @@ class Metrics::ModelMetrics : public EngineObserver {
     decode_tokens_.Increment(stats.decode_tokens);
   }
 
-  void OnState(const EngineState& state) override {
-    page_bytes_.Set(static_cast<double>(state.page_bytes));
-    ShowState(state);
-  }
+  void OnState(const EngineState& state) override { ShowState(state); }
 
   void OnFirstStep(std::chrono::microseconds queue_time) override {
     queue_seconds_.Observe(Seconds(queue_time));
@@ -182,6 +182,9 @@ class Metrics::ModelMetrics : public EngineObserver {
     move(pages_used_, shown_.pages_used, state.pages_used);
     move(pages_promised_, shown_.pages_promised, state.pages_promised);
     move(pages_total_, shown_.pages_total, state.pages_total);
+    // Versions have pages of different sizes.
+    move(state_used_, shown_.pages_used * shown_.page_bytes, state.pages_used * state.page_bytes);
+    move(state_pool_, shown_.pages_total * shown_.page_bytes, state.pages_total * state.page_bytes);
     shown_ = state;
   }
 
@@ -202,7 +205,8 @@ class Metrics::ModelMetrics : public EngineObserver {
   Gauge& pages_used_;
   Gauge& pages_promised_;
   Gauge& pages_total_;
-  Gauge& page_bytes_;
+  Gauge& state_used_;
+  Gauge& state_pool_;
 };
 
 Metrics::Metrics(std::string_view version)

@@ -29,7 +29,7 @@ inline constexpr MetricInfo kModelReady{"evaserve_model_ready", "1 if the model 
 inline constexpr MetricInfo kRequests{"evaserve_requests_total", "Requests answered, by model, method and gRPC status code."};
 inline constexpr MetricInfo kRequestSeconds{"evaserve_request_duration_seconds", "From a request's arrival to the end of its answer."};
 inline constexpr MetricInfo kInFlight{"evaserve_requests_in_flight", "Requests being answered."};
-inline constexpr MetricInfo kInputBytes{"evaserve_input_bytes_total", "Bytes of text received."};
+inline constexpr MetricInfo kInputBytes{"evaserve_input_bytes_total", "Bytes of inputs received: texts, tensors, images."};
 inline constexpr MetricInfo kOutputBytes{"evaserve_output_bytes_total", "Bytes of text generated."};
 inline constexpr MetricInfo kQueueSeconds{"evaserve_queue_wait_seconds", "From a sequence's submission to its first step."};
 inline constexpr MetricInfo kFirstByteSeconds{"evaserve_time_to_first_byte_seconds", "From a generation's submission to its first token."};
@@ -45,7 +45,8 @@ inline constexpr MetricInfo kWaitingTokens{"evaserve_waiting_tokens", "Tokens in
 inline constexpr MetricInfo kPagesUsed{"evaserve_state_pages_used", "Pages of the state pool in use."};
 inline constexpr MetricInfo kPagesPromised{"evaserve_state_pages_promised", "Pages of the state pool that running sequences may come to need."};
 inline constexpr MetricInfo kPagesTotal{"evaserve_state_pages_total", "Pages of the state pool."};
-inline constexpr MetricInfo kPageBytes{"evaserve_state_page_bytes", "Size of one page of the state pool."};
+inline constexpr MetricInfo kStateUsed{"evaserve_state_used_bytes", "Memory of the pages in use."};
+inline constexpr MetricInfo kStatePool{"evaserve_state_pool_bytes", "Memory of the state pool."};
 inline constexpr MetricInfo kStepAge{"evaserve_step_age_seconds", "How long the step that is going on has taken; 0 between steps."};
 inline constexpr MetricInfo kCertificateEnd{"evaserve_certificate_not_after_seconds", "When the TLS certificate in use ends, in seconds since 1970."};
 // Of the process, under the names that all Prometheus clients use.
@@ -61,7 +62,7 @@ inline constexpr MetricInfo kProcessStart{"process_start_time_seconds", "When th
 
 // What is counted of one request when it ends.
 struct RequestSample {
-  std::string_view model;   // one that is served, or empty: names from strangers make no label
+  std::string_view model;   // one of the repository's, or empty: names from strangers make no label
   std::string_view method;  // "Generate", "ModelInfer", ...
   std::string_view code;    // "OK", "INVALID_ARGUMENT", ...
   std::chrono::nanoseconds duration{0};
