@@ -13,6 +13,7 @@
 #include "server/address.h"
 #include "server/config_options.h"
 #include "server/engine/durations.h"
+#include "server/metrics/metrics_server.h"
 #include "server/option_help.h"
 #include "server/rpc/authorizer.h"
 
@@ -136,7 +137,7 @@ bool IsLocal(const std::string& address) {
 void CheckAddresses(const Config& config) {
   ThrowUnlessOk("--address", ParseAddress(config.address).status());
   if (config.metrics_address.empty()) return;
-  ThrowUnlessOk("--metrics-address", ParseAddress(config.metrics_address).status());
+  ThrowUnlessOk("--metrics-address", MetricsServer::CheckAddress(config.metrics_address));
 }
 
 // Which option's file `status` names.

@@ -97,7 +97,9 @@ void DeclareConnections(CLI::App& app, Config& config, TextValues& text) {
   Add(app, "address", config.address,
       "`HOST:PORT` for gRPC. Port 0 takes a free one; the log's line `ready` tells it");
   Add(app, "metrics-address", config.metrics_address,
-      "`HOST:PORT` for `/metrics`, `/healthz` and `/readyz` over HTTP. `off` turns them off");
+      "`HOST:PORT` for `/metrics`, `/healthz` and `/readyz` over HTTP; an IPv4 address. `off` "
+      "turns "
+      "them off");
   AddNumber(app, "max-connection-age-s", text.max_connection_age_s, {0, 604800},
             "Seconds, {limits}, after which a client's connection is closed without harm to its "
             "calls: the client connects again, perhaps to a replica that is new. A tenth more or "

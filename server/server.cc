@@ -268,7 +268,10 @@ absl::Status Server::Parts::Listen() {
       {.metrics = [this] { return metrics.Text(); },
        .healthy = [this] { return state.is_stuck() ? state.Check() : absl::OkStatus(); },
        .ready = [this] { return state.CheckReady(); }});
-  if (!serving.ok()) return serving.status();
+  if (!serving.ok()) {
+    return {serving.status().code(),
+            absl::StrCat("--metrics-address: ", serving.status().message())};
+  }
   http = *std::move(serving);
   return absl::OkStatus();
 }

@@ -60,17 +60,28 @@ void Send(mg_connection* connection, const Page& page, bool with_body) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
-                                                                    MetricsPages pages) {
+absl::Status MetricsServer::CheckAddress(const std::string& address) {
   const absl::StatusOr<Address> parsed = ParseAddress(address);
   if (!parsed.ok()) return parsed.status();
-  std::unique_ptr<MetricsServer> server(new MetricsServer(ProbeHost(*parsed), std::move(pages)));
+  const bool is_ipv6 = parsed->host.find(':') != std::string::npos;
+  if (!is_ipv6 || mg_check_feature(MG_FEATURES_IPV6) != 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("got '", address,
+                   "', allowed is HOST:PORT with an IPv4 address: the HTTP library of this machine "
+                   "is built without IPv6"));
+}
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
+                                                                    MetricsPages pages) {
+  if (absl::Status status = CheckAddress(address); !status.ok()) return status;
+  std::unique_ptr<MetricsServer> server(
+      new MetricsServer(ProbeHost(*ParseAddress(address)), std::move(pages)));
 
   mg_callbacks callbacks{};
   callbacks.log_message = [](const mg_connection* connection, const char* message) {
     auto* self = static_cast<MetricsServer*>(mg_get_user_data(mg_get_context(connection)));
     // After the start only broken connections are reported, which concern nobody.
-    if (self->context_ == nullptr) self->error_ = message;
+    if (self->context_ == nullptr && self->error_.empty()) self->error_ = message;
     return 1;
   };
   const char* options[] = {"listening_ports",

@@ -24,8 +24,12 @@ struct MetricsPages {
 // Serves /metrics, /healthz and /readyz over HTTP. Thread-safe.
 class MetricsServer {
  public:
+  // InvalidArgument for an address that is malformed, or that civetweb was built without: Debian's
+  // knows no IPv6.
+  static absl::Status CheckAddress(const std::string& address);
+
   // Listens on `address`, "HOST:PORT"; port 0 takes a free one. Owns some dozens of threads.
-  // Errors: InvalidArgument for a malformed address, Unavailable if it cannot be listened on.
+  // Errors: CheckAddress()'s, Unavailable if it cannot be listened on.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
                                                               MetricsPages pages);
   ~MetricsServer();
@@ -45,7 +49,7 @@ class MetricsServer {
   const MetricsPages pages_;
   mg_context* context_ = nullptr;
   int port_ = 0;
-  std::string error_;  // the last thing that civetweb complained of while starting
+  std::string error_;  // the first thing that civetweb complained of while starting
 };
 
 }  // namespace evaserve

@@ -114,6 +114,17 @@ TEST(MetricsServerTest, APortInUseIsAnError) {
 
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr(taken));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("Address already in use"));
+}
+
+TEST(MetricsServerTest, SaysThatItKnowsNoIpv6) {
+  if (mg_check_feature(MG_FEATURES_IPV6) != 0) GTEST_SKIP() << "it does";
+  for (const char* address : {"[::]:0", "[::1]:0"}) {
+    const absl::Status status = MetricsServer::Start(address, Pages()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(address));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("IPv4"));
+  }
 }
 
 TEST(MetricsServerTest, RefusesAnAddressWithoutAPort) {
