@@ -16,6 +16,7 @@
 #include "server/metrics/metrics_server.h"
 #include "server/option_help.h"
 #include "server/rpc/authorizer.h"
+#include "server/small_file.h"
 
 namespace evaserve {
 namespace {
@@ -191,6 +192,12 @@ bool IsAbout(const std::string& message, const std::string& key,
          std::none_of(arguments.begin(), arguments.end(), gives);
 }
 
+// Whether `message` is about the section that `line`, "[NAME]", of a file begins.
+bool IsAboutSection(const std::string& message, const std::string& line) {
+  return line.size() > 2 && line.front() == '[' && line.back() == ']' &&
+         absl::StartsWith(message, kUnknownName + line.substr(1, line.size() - 2) + ".");
+}
+
 // `message`, after "FILE:LINE: " if the line of that file is what it is about.
 std::string WithPlace(const std::string& file, const std::vector<std::string>& arguments,
                       std::string message) {
@@ -199,11 +206,21 @@ std::string WithPlace(const std::string& file, const std::vector<std::string>& a
   for (std::string line; std::getline(lines, line);) {
     ++number;
     const std::string key(absl::StripAsciiWhitespace(line.substr(0, line.find('='))));
+    if (IsAboutSection(message, key)) {
+      return absl::StrCat(file, ":", number, ": got the section '", key,
+                          "', allowed are lines NAME=VALUE without sections");
+    }
     if (key.empty() || !IsAbout(message, key, arguments)) continue;
     if (message == kUnknownName + key) message = absl::StrCat("'", key, "' is no option");
     return absl::StrCat(file, ":", number, ": ", message);
   }
   return absl::StartsWith(message, kUnknownName) ? absl::StrCat(file, ": ", message) : message;
+}
+
+// "FILE: why", of one that CLI11 could not read.
+std::string WhyUnreadable(const std::string& file) {
+  const absl::Status status = ReadSmallFile(file).status();
+  return status.ok() ? absl::StrCat(file, ": is no file") : std::string(status.message());
 }
 
 }  // namespace
@@ -226,6 +243,10 @@ ParsedConfig ParseConfig(int argc, const char* const* argv) {
     return {.message = app.help()};
   } catch (const CLI::CallForVersion&) {
     return {.message = app.version() + "\n"};
+  } catch (const CLI::FileError&) {
+    const auto file = app.get_config_ptr()->as<std::string>();
+    return {.exit_code = kBadUsage,
+            .message = absl::StrCat("evaserve: --config: ", WhyUnreadable(file), "\n")};
   } catch (const CLI::Error& error) {
     return {.exit_code = kBadUsage,
             .message = absl::StrCat("evaserve: ",

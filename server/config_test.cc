@@ -155,6 +155,22 @@ TEST_F(ConfigFileTest, OfTheEnvironmentMustBeThere) {
   EXPECT_EQ(Parse({"--model=m=/x"}).exit_code, 2);
 }
 
+TEST_F(ConfigFileTest, ThatIsMissingIsNamedWithItsOption) {
+  const auto parsed = Parse({"--config", "/nowhere.toml", "--model=m=/x"});
+
+  EXPECT_EQ(parsed.exit_code, 2);
+  EXPECT_EQ(parsed.message, "evaserve: --config: /nowhere.toml: No such file or directory\n");
+}
+
+TEST_F(ConfigFileTest, ASectionInItIsAnErrorWithItsLine) {
+  Write("# all\n[server]\nmax-running = 5\n");
+
+  const auto parsed = Parse({"--config", path_.c_str(), "--model=m=/x"});
+
+  EXPECT_EQ(parsed.exit_code, 2);
+  EXPECT_THAT(parsed.message, HasSubstr(path_ + ":2: got the section '[server]', allowed are"));
+}
+
 TEST_F(ConfigFileTest, AnUnknownNameInItIsAnErrorWithItsLine) {
   Write("# sizes\n\nshoe-size = 43\n");
 
