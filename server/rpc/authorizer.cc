@@ -82,17 +82,18 @@ absl::Status Authorizer::Check(std::string_view method, std::string_view authori
     case MethodAccess::kToken:
       break;
     case MethodAccess::kAdmin:
-      return Find(authorization).CheckAdmin();
+      return CallerWith(authorization).CheckAdmin();
   }
-  return Find(authorization).CheckKnown();
+  return CallerWith(authorization).CheckKnown();
 }
 
 Caller Authorizer::CallerOf(const grpc::ServerContextBase& context) const {
   if (!asks_for_tokens()) return Caller::Anyone(CertificateName(context));
-  return Find(OnlyMetadataOf(context, "authorization"));
+  return CallerWith(OnlyMetadataOf(context, "authorization"));
 }
 
-Caller Authorizer::Find(std::string_view authorization) const {
+Caller Authorizer::CallerWith(std::string_view authorization) const {
+  if (!asks_for_tokens()) return {};
   std::shared_ptr<const TokenList> tokens = tokens_->current();
   const std::string_view token = BearerToken(authorization);
   const Token* found = token.empty() ? nullptr : tokens->Find(token);

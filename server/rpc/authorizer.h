@@ -49,14 +49,15 @@ class Authorizer {
   // has one.
   Caller CallerOf(const grpc::ServerContextBase& context) const;
 
+  // Who shows `authorization`, as in Check(): nobody where no tokens are asked for.
+  Caller CallerWith(std::string_view authorization) const;
+
   // Looks at the file again. What it holds is used from here on, also for requests on streams that
   // are open, unless it is broken: then the list before is kept, and the log hears of it once.
   void Reload();
 
  private:
   Authorizer(std::filesystem::path file, TokenList tokens);
-
-  Caller Find(std::string_view authorization) const;
 
   void LogTokens() const;
 

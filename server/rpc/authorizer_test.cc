@@ -73,6 +73,13 @@ TEST_F(AuthorizerTest, OnlyAdministratorsLoadModels) {
   EXPECT_EQ(Check(kLoad, ""), absl::StatusCode::kUnauthenticated);
 }
 
+TEST_F(AuthorizerTest, ARefusalHasTheTokensName) {
+  EXPECT_EQ(authorizer_->CallerWith("Bearer secret").name(), "user");
+  EXPECT_EQ(authorizer_->CallerWith("Bearer wrong").name(), "");
+  EXPECT_THAT(std::string(authorizer_->Check(kLoad, "Bearer secret").message()),
+              HasSubstr("'user' may not administer the server"));
+}
+
 TEST_F(AuthorizerTest, ReloadTakesTheNewList) {
   WriteFile(file_, kAdmin);
   authorizer_->Reload();

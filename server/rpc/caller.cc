@@ -35,8 +35,8 @@ absl::Status Caller::CheckModel(std::string_view model) const {
 absl::Status Caller::CheckAdmin() const {
   if (absl::Status status = CheckKnown(); !status.ok()) return status;
   if (token_->allows_administration) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrCat("the token '", name(), "' may not load or unload models"));
+  return absl::PermissionDeniedError(absl::StrCat(
+      "the token '", name(), "' may not administer the server: it is not marked admin"));
 }
 
 }  // namespace evaserve

@@ -6,7 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "inference/open_inference.grpc.pb.h"
+#include "models/testing/temp_dir.h"
 #include "server/metrics/metrics.h"
+#include "server/testing/captured_log.h"
 
 namespace evaserve {
 namespace {
@@ -158,6 +161,29 @@ TEST_F(GrpcServerTest, APortInUseIsAnError) {
 
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr(options.address));
+}
+
+TEST_F(GrpcServerTest, TheLogNamesTheTokenOfARefusedCall) {
+  const TempDir directory;
+  WriteFile(directory.path() / "tokens",  // of "secret", as sha256sum says
+            "alice 2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b *\n");
+  const auto authorizer = *Authorizer::Load(directory.path() / "tokens");
+  GrpcServerOptions options = Options();
+  options.authorizer = authorizer.get();
+  const CapturedLog log;
+  const auto server = *GrpcServer::Start(options, {models_, control_, statistics_, state_, log_});
+  const auto stub = inference::GRPCInferenceService::NewStub(grpc::CreateChannel(
+      absl::StrCat("127.0.0.1:", server->port()), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer secret");
+  inference::LogSettingsResponse response;
+
+  const grpc::Status status = stub->LogSettings(&context, {}, &response);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_THAT(status.error_message(), HasSubstr("administer"));
+  EXPECT_EQ(log.Count("alice"), 2);  // as the client, and in the message
+  server->Shutdown(Clock::now());
 }
 
 TEST_F(GrpcServerTest, NonsenseForAnAddressIsAnError) {

@@ -93,7 +93,8 @@ class CallCheck {
   absl::Status Check(const CallMetadata& call) const {
     absl::Status status = authorizer_.Check(call.path, call.authorization);
     if (status.ok()) return status;
-    RequestScope scope(log_, Caller(), MethodName(call.path), MethodKind::kInference);
+    RequestScope scope(log_, authorizer_.CallerWith(call.authorization), MethodName(call.path),
+                       MethodKind::kInference);
     scope.SetId(call.identity());
     scope.status = status;
     return status;

@@ -24,7 +24,7 @@ struct Token {
   Sha256 sha256{};
   bool allows_all_models = false;
   std::set<std::string, std::less<>> models{};
-  bool allows_administration = false;  // to load and unload models
+  bool allows_administration = false;  // to load and unload models and to change the log
 
   bool Allows(std::string_view model) const { return allows_all_models || models.contains(model); }
 
