@@ -67,18 +67,19 @@ def idle_connections_bytes(build: pathlib.Path, server: Server, count: int) -> i
         return server.resident_bytes() - before
 
 
-def p99_beside_loading(load: Load, server: Server, concurrency: int) -> float:
-    """In ms, of calls while the server loads its repository's other model and unloads it."""
+def p99_beside_loading(load: Load, server: Server, concurrency: int) -> tuple[float, int]:
+    """In ms, of calls while the server loads its repository's other model and unloads it all the
+    time; and how often it did."""
     script = ROOT / "bench/overhead/load_model.py"
-    command = [PYTHON, script, server.target, "demo", "--after", str(load.seconds / 4)]
+    command = [PYTHON, script, server.target, "demo"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as loading:
         if loading.stdout.readline() != b"ready\n":
             raise LoadFailed(f"{server.name}: {script.name} did not start")
         p99_us = load.sample(server, concurrency).p99_us
-        loading.communicate()
+        loads, _ = loading.communicate()
     if loading.returncode != 0:
         raise LoadFailed(f"{server.name}: could not load the demo's model")
-    return p99_us / 1e3
+    return p99_us / 1e3, int(loads)
 
 
 def fetch_ms(connection: http.client.HTTPConnection, path: str) -> float:
