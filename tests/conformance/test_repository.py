@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 
 import grpc
+import numpy
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -168,6 +169,21 @@ def test_statistics(client):
     assert after.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
     assert after.last_inference > 1_700_000_000_000
     assert after.batch_stats[0].compute_infer.count > 0
+
+
+def test_statistics_count_requests_and_their_elements(client):
+    before = client.get_inference_statistics("many", "2").model_stats[0]
+    texts = triton.InferInput("text_input", [4], "BYTES")
+    texts.set_data_from_numpy(numpy.array([b"a", b"b", b"c", b"d"], dtype=object))
+    client.infer("many", [texts], parameters={"max_tokens": 2})
+    with pytest.raises(InferenceServerException):
+        client.infer("many", [text_input(b"a")], parameters={"max_tokens": -1})
+    after = client.get_inference_statistics("many", "2").model_stats[0]
+    sums, past = after.inference_stats, before.inference_stats
+    assert after.inference_count - before.inference_count == 4
+    assert sums.success.count - past.success.count == 1
+    assert sums.queue.count - past.queue.count == 1
+    assert sums.fail.count - past.fail.count == 1
 
 
 def test_model_config(client):
