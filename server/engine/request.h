@@ -56,7 +56,6 @@ struct Timings {
 struct Completion {
   absl::Status status;
   FinishReason finish_reason = FinishReason::kNone;
-  int64_t rows = 1;              // of a tensor request: its batch
   std::string stop;              // the stop string that matched
   uint64_t seed = 0;             // of a generation
   std::vector<float> logprobs;   // of a score: natural log, one for each token but the first
