@@ -183,7 +183,7 @@ TEST_F(GrpcServerTest, TheLogNamesTheTokenOfARefusedCall) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_THAT(status.error_message(), HasSubstr("administer"));
   EXPECT_EQ(log.Count("alice"), 2);  // as the client, and in the message
-  server->Shutdown(Clock::now());
+  server->Shutdown(Clock::now(), TimePoint::max());
 }
 
 TEST_F(GrpcServerTest, NonsenseForAnAddressIsAnError) {

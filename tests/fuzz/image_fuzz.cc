@@ -21,6 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (bytes > 1 << 20) return 0;
   const evaserve::Image small =
       evaserve::Resize(*image, /*width=*/7, /*height=*/5, evaserve::Resample::kBicubic);
-  if (evaserve::CenterCrop(small, 9, 3).rgb.size() != 9 * 3 * 3) std::abort();
+  if (evaserve::CenterCrop(small, 9, 3, evaserve::CropRounding::kEven).rgb.size() != 9 * 3 * 3)
+    std::abort();
   return 0;
 }
