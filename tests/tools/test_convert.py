@@ -184,12 +184,25 @@ def test_a_translation_model_keeps_both_parts(tmp_path):
 
 def test_a_translation_model_of_two_vocabularies_keeps_its_embeddings(tmp_path):
     checkpoint = published.whole_translation("eva_encoder_tiny", shares_all=False)
-    run = Run(tmp_path, checkpoint, "--set", "generation.beam_size=4")
+    run = Run(tmp_path, checkpoint)
     assert run.config["decoder"]["vocab_size"] == 50
-    assert run.config["generation"]["beam_size"] == 4
     assert not run.config["share_decoder_input_output_embed"]
     for name in ("decoder.embed_tokens.weight", "decoder.output_projection.weight"):
         numpy.testing.assert_array_equal(run.tensors[name], checkpoint["model"][name].numpy())
+
+
+def test_a_translation_model_searches_as_the_published_evaluation(tmp_path):
+    """main.sh: --beam 4 --lenpen 0.6 --max-len-a 1 --max-len-b 50."""
+    run = Run(tmp_path, published.whole_translation("eva_encoder_tiny"))
+    told = {"beam_size": 4, "length_penalty": 0.6, "max_len_a": 1, "max_len_b": 50}
+    assert told.items() <= run.config["generation"].items()
+
+
+def test_a_translation_model_searches_as_it_is_told(tmp_path):
+    checkpoint = published.whole_translation("eva_encoder_tiny")
+    told = {"beam_size": 7, "length_penalty": 1.5, "max_len_a": 0, "max_len_b": 200}
+    options = [part for k, v in told.items() for part in ("--set", f"generation.{k}={v}")]
+    assert told.items() <= Run(tmp_path, checkpoint, *options).config["generation"].items()
 
 
 def test_a_translation_model_that_does_not_share_what_it_says_is_refused(tmp_path):

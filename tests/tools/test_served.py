@@ -92,6 +92,25 @@ def test_a_translation_model_is_what_it_was_before_fairseq(program, tmp_path, or
     assert len({line["translation"] for line in want}) == len(texts)
 
 
+def test_the_published_search_is_what_the_server_does_unasked(program, tmp_path, original):
+    """Beams and penalty of config.json, as if a request had told them."""
+    options = ["--dict", str(tmp_path / "words"), *SPACE]
+    (tmp_path / "words").write_text("".join(f"word{i} 1\n" for i in range(36)))
+    checkpoint = published.checkpoint_of(original)
+    model = converted(folder(tmp_path, "published"), checkpoint, *options)
+    other = converted(
+        folder(tmp_path, "other"),
+        checkpoint,
+        *options,
+        *("--set", "generation.beam_size=1", "--set", "generation.length_penalty=1"),
+    )
+    asked = ["--beam-size=4", "--length-penalty=0.6"]
+    with Serving(program, model, other) as serving:
+        want = serving.run("other", "translate", *asked, "word4 word20 word17")
+        unlike = serving.run("other", "translate", "word4 word20 word17")
+        assert serving.run("published", "translate", "word4 word20 word17") == want != unlike
+
+
 def test_text_goes_through_all_files_of_a_translation_model(program, tmp_path, original):
     """With byte pairs and Moses's prefixes text has the tokens that it has spelled out."""
     checkpoint = published.checkpoint_of(original)

@@ -39,6 +39,17 @@ from fairseq_common import (
 )
 
 MOSES_LANGUAGES = ("en", "de")
+# How the authors' main.sh translates WMT's test set: fairseq_cli.generate --beam 4 --lenpen 0.6
+# --max-len-a 1 --max-len-b 50; the rest are fairseq's defaults.
+PUBLISHED_SEARCH = {
+    "beam_size": 4,
+    "length_penalty": 0.6,
+    "unk_penalty": 0,
+    "max_len_a": 1,
+    "max_len_b": 50,
+    "min_len": 1,
+    "no_repeat_ngram_size": 0,
+}
 
 
 def positions_of(args: Arguments, side: str, table: Tensor | None, longest: str) -> tuple[str, int]:
@@ -219,16 +230,7 @@ def translation_config(state: State, args: Arguments) -> dict:
         "tokenization": "moses",
         "split_hyphens": False,
         "bpe": "subword_nmt",
-        # fairseq-generate's.
-        "generation": {
-            "beam_size": 5,
-            "length_penalty": 1,
-            "unk_penalty": 0,
-            "max_len_a": 0,
-            "max_len_b": 200,
-            "min_len": 1,
-            "no_repeat_ngram_size": 0,
-        },
+        "generation": dict(PUBLISHED_SEARCH),
     }
 
 
