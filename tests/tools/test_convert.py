@@ -258,6 +258,58 @@ def test_positions_that_the_arguments_do_not_tell_are_named(tmp_path, count, tol
     Run(tmp_path, checkpoint).expect_refused(*words)
 
 
+def final_norm(dim: int, name: str) -> dict:
+    return {f"{name}.weight": torch.ones(dim), f"{name}.bias": torch.zeros(dim)}
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_translation_model_with_norms_before_layers_has_one_after_the_last(tmp_path, side):
+    checkpoint = published.whole_translation("eva_encoder_tiny")
+    dim = checkpoint["model"]["encoder.embed_tokens.weight"].shape[1]
+    checkpoint["model"] |= final_norm(dim, f"{side}.layer_norm")
+    vars(checkpoint["cfg"]["model"]).update({f"{side}_normalize_before": True})
+    run = Run(tmp_path, checkpoint)
+    assert run.config[side]["normalize_before"] is True
+    assert f"{side}.layer_norm.weight" in run.tensors
+
+
+def test_norms_of_an_encoder_without_arguments_are_seen(tmp_path):
+    checkpoint = published.translation("eva_encoder_tiny")
+    dim = checkpoint["model"]["encoder.embed_tokens.weight"].shape[1]
+    checkpoint["model"] |= final_norm(dim, "encoder.layer_norm")
+    del checkpoint["cfg"]["model"].encoder_normalize_before
+    assert Run(tmp_path, checkpoint, *ENCODER_ALONE).config["normalize_before"] is True
+
+
+@pytest.mark.parametrize(
+    ("told", "has_norm", "words"),
+    [
+        (
+            {"decoder_normalize_before": True, "no_decoder_final_norm": True},
+            False,
+            ["decoder_normalize_before and no_decoder_final_norm", "is not served"],
+        ),
+        ({"decoder_normalize_before": True}, False, ["decoder_normalize_before = True", "False"]),
+        ({"no_decoder_final_norm": True}, True, ["decoder_normalize_before = False", "True"]),
+        ({"encoder_normalize_before": True}, False, ["encoder_normalize_before = True", "False"]),
+    ],
+    ids=["not-served", "missing", "unexpected", "encoder"],
+)
+def test_norms_of_a_translation_model_are_as_its_arguments_say(tmp_path, told, has_norm, words):
+    checkpoint = published.whole_translation("eva_encoder_tiny")
+    dim = checkpoint["model"]["encoder.embed_tokens.weight"].shape[1]
+    checkpoint["model"] |= final_norm(dim, "decoder.layer_norm") if has_norm else {}
+    vars(checkpoint["cfg"]["model"]).update(told)
+    Run(tmp_path, checkpoint).expect_refused(*words)
+
+
+def test_the_final_norm_of_a_language_model_is_as_its_arguments_say(tmp_path):
+    checkpoint = published.language_model("eva_lm_plain")
+    told = checkpoint["cfg"]["model"]["no_decoder_final_norm"]
+    checkpoint["cfg"]["model"]["no_decoder_final_norm"] = not told
+    Run(tmp_path, checkpoint).expect_refused("no_decoder_final_norm")
+
+
 @pytest.mark.parametrize(
     "name", ["decoder.layers.1.fc2.bias", "decoder.layers.0.encoder_attn.k_proj.weight"]
 )

@@ -97,6 +97,9 @@ def language_model_config(state: State, args: Arguments) -> dict:
     require(f"args.{name}", args.is_set(name), False)
     require("args.no_scale_embedding", args.is_set("no_scale_embedding"), False)
     require("args.decoder_normalize_before", args.get("decoder_normalize_before", True), True)
+    has_final_norm = "layer_norm.weight" in state
+    if (told := args.get("no_decoder_final_norm")) is not None:
+        agree("no_decoder_final_norm", bool(told), not has_final_norm)
     dim, ffn = shape_of(state, "layers.0.fc2.weight")
     head_dim, _ = shape_of(state, "layers.0.self_attn.adaptive_mu_k.0.weight")
     embeddings = embeddings_config(state, args)
@@ -119,7 +122,7 @@ def language_model_config(state: State, args: Arguments) -> dict:
             "decoder_layers", args.get("decoder_layers"), count(state, r"layers\.(\d+)\.")
         ),
         "normalize_before": True,
-        "final_norm": "layer_norm.weight" in state,
+        "final_norm": has_final_norm,
         "hidden_act": activation(args, "relu"),
         "layer_norm_eps": 1e-5,
         "embed_scale": "sqrt(hidden_size)",

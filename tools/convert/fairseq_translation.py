@@ -64,6 +64,13 @@ def positions_of(args: Arguments, side: str, table: Tensor | None, longest: str)
     return "learned", agree(longest, told, table.shape[0] - PADDING - 1)
 
 
+def agree_on_norms(args: Arguments, side: str, has_final_norm: bool) -> bool:
+    """Whether norms are before the layers: then, and only then, one is after the last."""
+    name = f"{side}_normalize_before"
+    told = args.get(name)
+    return agree(name, None if told is None else bool(told), has_final_norm)
+
+
 # ---- Encoders.
 
 
@@ -90,7 +97,7 @@ def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
         "num_hidden_layers": agree(
             "encoder_layers", args.get("encoder_layers"), count(state, r"layers\.(\d+)\.")
         ),
-        "normalize_before": args.is_set("encoder_normalize_before"),
+        "normalize_before": agree_on_norms(args, "encoder", "layer_norm.weight" in state),
         "hidden_act": activation(args, "gelu" if is_masked_lm else "relu"),
         "layer_norm_eps": 1e-5,
         "embed_scale": 1 if args.get("no_scale_embedding", is_masked_lm) else "sqrt(hidden_size)",
@@ -163,13 +170,19 @@ def decoder_config(state: State, args: Arguments) -> dict:
     layers = count(state, r"decoder\.layers\.(\d+)\.")
     table = state.get("decoder.embed_positions.weight")
     positions, num_positions = positions_of(args, "decoder", table, "max_target_positions")
-    config = {
+    if args.is_set("decoder_normalize_before") and args.is_set("no_decoder_final_norm"):
+        raise Failure(
+            "the checkpoint's arguments say decoder_normalize_before and no_decoder_final_norm; a "
+            "decoder with norms before its layers and none after the last is not served"
+        )
+    has_final_norm = "decoder.layer_norm.weight" in state
+    return {
         "vocab_size": vocabulary,
         "hidden_size": agree("decoder_embed_dim", args.get("decoder_embed_dim"), dim),
         "intermediate_size": agree("decoder_ffn_embed_dim", args.get("decoder_ffn_embed_dim"), ffn),
         "num_attention_heads": args.get("decoder_attention_heads", UNKNOWN),
         "num_hidden_layers": agree("decoder_layers", args.get("decoder_layers"), layers),
-        "normalize_before": "decoder.layer_norm.weight" in state,
+        "normalize_before": agree_on_norms(args, "decoder", has_final_norm),
         "hidden_act": activation(args, "relu"),
         "layer_norm_eps": 1e-5,
         "embed_scale": 1 if args.is_set("no_scale_embedding") else "sqrt(hidden_size)",
@@ -177,11 +190,6 @@ def decoder_config(state: State, args: Arguments) -> dict:
         "max_target_positions": num_positions,
         "layernorm_embedding": "decoder.layernorm_embedding.weight" in state,
     }
-    if (told := args.get("decoder_normalize_before")) is not None and not args.is_set(
-        "no_decoder_final_norm"
-    ):
-        agree("decoder_normalize_before", bool(told), config["normalize_before"])
-    return config
 
 
 def decoder_shapes(config: dict, encoder_dim: int) -> Shapes:
