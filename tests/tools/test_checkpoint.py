@@ -7,6 +7,8 @@ import os
 import pathlib
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 
 import numpy
@@ -192,6 +194,69 @@ def test_nesting_without_end_is_refused(tmp_path):
     assert value[0] is value
 
 
+DEEP = b")" + b"\x85" * 200_000
+ORDERED_DICT, SET = b"ccollections\nOrderedDict\n", b"c__builtin__\nset\n"
+HASHED = {
+    "SETITEM": b"}" + DEEP + b"K\x01s",
+    "SETITEMS": b"}(" + DEEP + b"K\x01u",
+    "DICT": b"(" + DEEP + b"K\x01d",
+    "ADDITEMS": b"\x8f(" + DEEP + b"\x90",
+    "FROZENSET": b"(" + DEEP + b"\x91",
+    "a dict of pairs": ORDERED_DICT + b"(](" + DEEP + b"K\x01\x86etR",
+    "a defaultdict": b"ccollections\ndefaultdict\n(N](" + DEEP + b"K\x01\x86etR",
+    "a set of a list": SET + b"(](" + DEEP + b"etR",
+    "a frozenset": b"c__builtin__\nfrozenset\n(](" + DEEP + b"etR",
+    "attributes": b"cargparse\nNamespace\n)\x81](" + DEEP + b"K\x01\x86eb",
+    "a module's name": DEEP + b"\x8c\x01a\x93",
+    "a NumPy type": b"cnumpy.core.multiarray\nscalar\n(" + DEEP + b"C\x01atR",
+}
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_nothing_nested_is_hashed(tmp_path, name):
+    """The hash of a tuple in a tuple, and so on a hundred thousand times, ends Python itself."""
+    path = zip_of(tmp_path, HASHED[name] + STOP)
+    program = "import sys, checkpoint\ntry: checkpoint.read(sys.argv[1])\n"
+    program += "except checkpoint.Refused as error: sys.exit(str(error))"
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(checkpoint.__file__).parent)}
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", program, path], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 1, run.returncode
+    assert "checkpoint.pt: " in run.stderr
+    assert "deeply" not in run.stderr and "damaged" not in run.stderr
+
+
+def test_keys_and_elements_of_sets_may_be_flat_tuples(tmp_path):
+    data = {("a", 1): 1, None: 2, b"x": 3, 2.5: 4, True: {("b", 2), "c"}}
+    assert checkpoint.read(saved(tmp_path, data)) == data
+
+
+DOUBLED = {  # strings and tuples twice as long as the one before, 60 times
+    "a tuple as a type": (b")", b"\x86", b"c_operator\ngetitem\n(ctyping\nAny\nh%ctR"),
+    "a reference": (b")", b"\x86", b"(X\x05\0\0\0otherh%cNNNtQ"),
+    "a storage's type": (b")", b"\x86", b"(X\x07\0\0\0storageh%cNNNtQ"),
+    "a tensor's shape": (
+        b")",
+        b"\x86",
+        b"ctorch._utils\n_rebuild_tensor\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0a"
+        b"NK\x01tQK\0h%c)tR",
+    ),
+    "a device": (b")", b"\x86", b"ctorch\ndevice\n(h%ctR"),
+    "a NumPy type": (b")", b"\x86", b"cnumpy\ndtype\n(h%ctR"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBLED)
+def test_what_is_refused_is_not_written_out(tmp_path, name):
+    start, double, use = DOUBLED[name]
+    twice = b"".join(b"q%ch%c%b" % (i, i, double) for i in range(60))
+    data = b"]" + start + twice + b"q\x3c0" + use % 60 + STOP
+    with pytest.raises(Refused, match="checkpoint.pt") as refusal:
+        checkpoint.read(zip_of(tmp_path, data))
+    assert len(str(refusal.value)) < 500
+
+
 # ---- Files that are cut off or do not fit together.
 
 
@@ -278,7 +343,15 @@ def test_a_tensor_reaches_nothing_but_its_storage(tmp_path, count, offset, shape
 
 def test_a_storage_that_is_not_there_is_named(tmp_path):
     path = zip_of(tmp_path, tensor_pickle(6, 0, (6,), (1,)))
-    with pytest.raises(Refused, match="data/0"):
+    with pytest.raises(Refused, match="checkpoint.pt: no data/0"):
+        checkpoint.read(path).numpy()
+
+
+def test_a_storage_that_was_changed_is_refused(tmp_path):
+    """By the checksum that zip files have."""
+    path = zip_of(tmp_path, tensor_pickle(6, 0, (6,), (1,)), s0=STORAGE)
+    path.write_bytes(path.read_bytes().replace(STORAGE, STORAGE[::-1]))
+    with pytest.raises(Refused, match="checkpoint.pt: damaged: BadZipFile"):
         checkpoint.read(path).numpy()
 
 

@@ -3,12 +3,13 @@
 Tensors stay in the file until somebody asks for them: an optimizer's state is never read.
 """
 
+import contextlib
 import dataclasses
 import io
 import pathlib
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy
@@ -49,8 +50,6 @@ class Storage:
 
     def values(self) -> numpy.ndarray:
         data = self.read(self)
-        if len(data) < self.count * width(self.dtype):
-            raise Refused(f"storage {self.key} has {len(data)} bytes for {self.count} numbers")
         if self.dtype != BFLOAT16:
             return numpy.frombuffer(data, dtype=self.dtype, count=self.count)
         bits = numpy.frombuffer(data, dtype="<u2", count=self.count).astype("<u4")
@@ -66,8 +65,9 @@ class Tensor:
 
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.shape, *self.stride)
-        whole = all(isinstance(n, int) and n >= 0 for n in numbers)
-        if not whole or len(self.shape) != len(self.stride):
+        if not all(isinstance(n, int) for n in numbers):
+            raise Refused("a tensor whose shape is not of numbers")
+        if min(numbers) < 0 or len(self.shape) != len(self.stride):
             raise Refused(f"a tensor of shape {self.shape} with strides {self.stride}")
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
         if 0 not in self.shape and last >= self.storage.count:
@@ -124,14 +124,52 @@ def referred(identifier: Any, storages: dict[str, Storage], read: Callable) -> S
 def new_storage(identifier: Any, read: Callable[[Storage], bytes]) -> Storage:
     """Of ("storage", type, key, device, count[, view])."""
     if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
-        raise Refused(f"a reference to {str(identifier)[:60]}, not to a storage")
+        raise Refused("a reference to something that is not a storage")
     _, kind, key, _, count, *view = identifier
-    dtype = STORAGES.get(kind.text.removeprefix("torch.")) if isinstance(kind, Name) else None
-    if dtype is None or not isinstance(count, int) or count < 0:
-        raise Refused(f"a storage of {count} numbers of type {kind}")
+    if not isinstance(kind, Name) or not isinstance(key, (str, int)) or not isinstance(count, int):
+        raise Refused("a storage without type, name or number of elements")
+    dtype = STORAGES.get(kind.text.removeprefix("torch."))
+    if dtype is None or count < 0:
+        raise Refused(f"a storage of {count} numbers of type {kind.text}")
     if view and view[0] is not None:
         raise Refused(f"storage {key}, which is a view of another one")
     return Storage(str(key), dtype, count, read)
+
+
+@contextlib.contextmanager
+def refusals_of(path: pathlib.Path) -> Iterator[None]:
+    """All that is wrong with the file becomes Refused, with its path."""
+    try:
+        yield
+    except Refused as error:
+        raise Refused(f"{path}: {error}") from None
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror or error}") from None
+    except RecursionError:
+        raise Refused(f"{path}: nested too deeply") from None
+    except MemoryError:
+        raise Refused(f"{path}: announces more than the memory holds") from None
+    # Whatever pickletools, zipfile and the makers say of bytes that make no sense.
+    except Exception as error:
+        raise Refused(f"{path}: damaged: {type(error).__name__}: {error}") from None
+
+
+def reader(path: pathlib.Path) -> Callable:
+    """Makes a function that gets a storage's bytes out of the file one that checks them."""
+
+    def checked(read: Callable[[Storage], bytes]) -> Callable[[Storage], bytes]:
+        def checked_read(storage: Storage) -> bytes:
+            with refusals_of(path):
+                data = read(storage)
+                if len(data) < storage.count * width(storage.dtype):
+                    raise Refused(
+                        f"storage {storage.key} has {len(data)} bytes for {storage.count} numbers"
+                    )
+                return data
+
+        return checked_read
+
+    return checked
 
 
 def read_zip(path: pathlib.Path) -> Any:
@@ -148,6 +186,7 @@ def read_zip(path: pathlib.Path) -> Any:
     if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
         raise Refused("a checkpoint of a big-endian machine")
 
+    @reader(path)
     def read(storage: Storage) -> bytes:
         member = members.get(f"data/{storage.key}")
         if member is None:
@@ -168,6 +207,7 @@ def read_legacy(path: pathlib.Path) -> Any:
     storages: dict[str, Storage] = {}
     offsets: dict[str, int] = {}
 
+    @reader(path)
     def read(storage: Storage) -> bytes:
         if storage.key not in offsets:
             raise Refused(f"no storage {storage.key}")
@@ -183,6 +223,8 @@ def read_legacy(path: pathlib.Path) -> Any:
         machine = Machine(MAKERS, lambda identifier: referred(identifier, storages, read))
         value = machine.load(file)
         for key in header(file):
+            if not isinstance(key, (str, int)):
+                raise Refused("a storage whose name is not a string")
             size = file.read(8)
             if str(key) not in storages or len(size) < 8:
                 raise Refused(f"storage {key}, which is cut off or belongs to no tensor")
@@ -225,16 +267,5 @@ def plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
 def read(path: pathlib.Path) -> Any:
     """Dicts, lists, tuples, numbers, strings and Tensors. Refused says what is wrong."""
     path = pathlib.Path(path)
-    try:
+    with refusals_of(path):
         return plain(read_zip(path) if zipfile.is_zipfile(path) else read_legacy(path))
-    except Refused as error:
-        raise Refused(f"{path}: {error}") from None
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror or error}") from None
-    except RecursionError:
-        raise Refused(f"{path}: nested too deeply") from None
-    except MemoryError:
-        raise Refused(f"{path}: announces more than the memory holds") from None
-    # Whatever pickletools, zipfile and the makers say of bytes that make no sense.
-    except Exception as error:
-        raise Refused(f"{path}: damaged: {type(error).__name__}: {error}") from None

@@ -7,10 +7,13 @@ nothing of the file's choosing is imported or called, whatever it holds.
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, Any, NamedTuple
 
 import numpy
+
+
+MAX_TEXT = 4096  # of a name
 
 
 class Refused(Exception):
@@ -31,6 +34,12 @@ class Record(dict):
         self.name = name
 
 
+def attributes_of(state: Any) -> dict:
+    if state is not None and not isinstance(state, dict):
+        raise Refused(f"attributes that are a {type(state).__name__}")
+    return state or {}
+
+
 def encoded(text: str, codec: str) -> bytes:
     """Bytes, as pickles of protocol 2 have them."""
     if codec not in ("latin1", "latin-1", "utf-8"):
@@ -38,22 +47,55 @@ def encoded(text: str, codec: str) -> bytes:
     return text.encode(codec)
 
 
+def is_flat(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bytes, Name))
+
+
+def key(value: Any) -> Any:
+    """`value`, if it may be in a set or a key of a dict. Python's own hash of tuples in tuples has
+    no limit of depth but the end of the stack."""
+    if is_flat(value) or (isinstance(value, tuple) and all(map(is_flat, value))):
+        return value
+    raise Refused(f"a key or an element of a set that is a {type(value).__name__} of others")
+
+
+def keyed(pairs: Iterable) -> dict:
+    return {key(name): value for name, value in pairs}
+
+
 def pairs_as_dict(pairs: Any = ()) -> dict:
-    return dict(pairs)
+    return keyed(pairs.items() if isinstance(pairs, dict) else pairs)
 
 
 def default_dict(_factory: Any = None, pairs: Any = ()) -> dict:
-    return dict(pairs)
+    return pairs_as_dict(pairs)
+
+
+def keys_as_set(items: Iterable = ()) -> set:
+    return set(map(key, items))
+
+
+def keys_as_frozenset(items: Iterable = ()) -> frozenset:
+    return frozenset(map(key, items))
+
+
+def text_of(value: Any) -> str:
+    """`value`, a string that is not what doubling a string again and again makes."""
+    if isinstance(value, str) and len(value) <= MAX_TEXT:
+        return value
+    raise Refused(f"a {type(value).__name__} as a part of a name, or one that is too long")
 
 
 def array_type(text: str, *_: Any) -> numpy.dtype:
-    dtype = numpy.dtype(str(text))
+    dtype = numpy.dtype(text_of(text))
     if dtype.kind not in "biuf":
         raise Refused(f"a NumPy number of type {text!r}")
     return dtype
 
 
 def array_scalar(dtype: numpy.dtype, data: bytes) -> int | float | bool:
+    if not isinstance(dtype, numpy.dtype):
+        raise Refused(f"a NumPy number whose type is a {type(dtype).__name__}")
     return numpy.frombuffer(data, dtype=dtype, count=1)[0].item()
 
 
@@ -62,14 +104,21 @@ def partial(function: Name, *_: Any) -> Record:
 
 
 def path(*parts: str) -> str:
-    return "/".join(parts)
+    return "/".join(map(text_of, parts))
+
+
+def device(*parts: str | int) -> str:
+    return ":".join(str(part) if isinstance(part, int) else text_of(part) for part in parts)
 
 
 def member(container: Name, item: Any) -> Name:
     """typing.Dict[str, int] and the like, in the type information of omegaconf's containers."""
     if not isinstance(container, Name) or not container.text.startswith("typing."):
-        raise Refused(f"an element of {container!r}")
-    return Name(f"{container.text}[{item}]")
+        raise Refused(f"an element of a {type(container).__name__}")
+    items = item if isinstance(item, tuple) and not isinstance(item, Name) else (item,)
+    if not all(isinstance(part, Name) for part in items):
+        raise Refused(f"{text_of(container.text)} of something that is not a type")
+    return Name(f"{container.text}[{', '.join(text_of(part.text) for part in items)}]")
 
 
 def enumerator(value: Any) -> Any:
@@ -82,8 +131,8 @@ MAKERS: dict[str, Callable] = {
     "collections.OrderedDict": pairs_as_dict,
     "collections.defaultdict": default_dict,
     "collections.Counter": pairs_as_dict,
-    "builtins.set": set,
-    "builtins.frozenset": frozenset,
+    "builtins.set": keys_as_set,
+    "builtins.frozenset": keys_as_frozenset,
     "_codecs.encode": encoded,
     "numpy.dtype": array_type,
     "numpy.core.multiarray.scalar": array_scalar,
@@ -93,7 +142,7 @@ MAKERS: dict[str, Callable] = {
     "pathlib.PurePosixPath": path,
     "_operator.getitem": member,
     "torch.Size": tuple,
-    "torch.device": lambda *parts: ":".join(map(str, parts)),
+    "torch.device": device,
 }
 # Objects that become Records: a dict of their attributes.
 RECORDS = {
@@ -212,11 +261,11 @@ class Machine:
 
     def op_dict(self, _: Any) -> None:
         items = self.marked()
-        self.stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+        self.stack.append(keyed(zip(items[::2], items[1::2], strict=True)))
 
     def op_frozenset(self, _: Any) -> None:
         items = self.marked()
-        self.stack.append(frozenset(items))
+        self.stack.append(keys_as_frozenset(items))
 
     def op_append(self, _: Any) -> None:
         item = self.stack.pop()
@@ -228,16 +277,16 @@ class Machine:
 
     def op_additems(self, _: Any) -> None:
         items = self.marked()
-        self.container(set).update(items)
+        self.container(set).update(map(key, items))
 
     def op_setitem(self, _: Any) -> None:
-        key, value = self.top(2)
+        name, value = self.top(2)
         del self.stack[-2:]
-        self.container(dict)[key] = value
+        self.container(dict)[key(name)] = value
 
     def op_setitems(self, _: Any) -> None:
         items = self.marked()
-        self.container(dict).update(zip(items[::2], items[1::2], strict=True))
+        self.container(dict).update(keyed(zip(items[::2], items[1::2], strict=True)))
 
     def op_binpersid(self, _: Any) -> None:
         self.stack.append(self.persistent(self.stack.pop()))
@@ -251,7 +300,9 @@ class Machine:
         del self.stack[-2:]
         self.stack.append(self.named(module, name))
 
-    def named(self, module: str, name: str) -> Name:
+    def named(self, module: Any, name: Any) -> Name:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise Refused("a name that is not a string")
         text = f"{PYTHON_2_MODULES.get(module, module)}.{name}"
         allowed = text in self.makers or text in RECORDS or text in NAMES
         if not allowed and not text.startswith(FAIRSEQ):
@@ -289,10 +340,10 @@ class Machine:
         target = self.top(1)[0]
         if isinstance(target, Record) and target.name == "functools.partial":
             _, _, keywords, _ = state
-            target.update(keywords or {})
+            target.update(attributes_of(keywords))
         elif isinstance(target, Record):
             for attributes in state if isinstance(state, tuple) else (state,):
-                target.update(attributes or {})
+                target.update(attributes_of(attributes))
         elif isinstance(target, numpy.dtype):
             if state[1] == ">":
                 raise Refused("numbers of a big-endian machine")
