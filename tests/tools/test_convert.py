@@ -62,6 +62,11 @@ class Run:
         return safetensors_file.read(self.out / "model.safetensors")
 
     def expect_refused(self, *words: str) -> None:
+        """By a check of ours, not by the net below them."""
+        assert convert.UNFORESEEN_WORD not in self.stderr
+        self.expect_ended(*words)
+
+    def expect_ended(self, *words: str) -> None:
         assert self.status == 2, self.stdout
         for word in ("checkpoint.pt", *words):
             assert word in self.stderr
@@ -439,6 +444,140 @@ def test_a_missing_layer_is_named(tmp_path):
 def test_another_kind_of_checkpoint_is_refused(tmp_path):
     Run(tmp_path, {"weights": torch.ones(3), "epoch": 1}).expect_refused("epoch", "weights")
     Run(tmp_path, argparse.Namespace(a=1)).expect_refused()
+
+
+def with_arguments(name: str, **changes) -> dict:
+    checkpoint = MODELS[name](name)
+    model = checkpoint["cfg"]["model"] if "cfg" in checkpoint else checkpoint["args"]
+    (model if isinstance(model, dict) else vars(model)).update(changes)
+    return checkpoint
+
+
+def with_tensors(name: str, tensors: dict) -> dict:
+    checkpoint = MODELS[name](name)
+    return checkpoint | {"model": checkpoint["model"] | tensors}
+
+
+def with_tensor(name: str, tensor: str, *shape: int) -> dict:
+    return with_tensors(name, {tensor: torch.ones(shape)})
+
+
+VIT, PVT, ENCODER, LM = "eva_vit_tiny", "eva_pvt_tiny", "eva_encoder_tiny", "eva_lm_plain"
+ADAPTIVE = "eva_lm_adaptive"
+ODD = {
+    "keys of several types": (lambda: {1: 2, "a": 3, None: 4}, ["'a', 1, None"]),
+    "a number for a name": (lambda: {1: torch.ones(2)}, ["it holds 1"]),
+    "a number among names": (
+        lambda: with_tensors(VIT, {1: torch.ones(2)}),
+        ["it holds 'args', 'epoch', 'model'"],
+    ),
+    "no model": (lambda: {}, ["it holds a dict"]),
+    "a name of two lines": (
+        lambda: with_tensors(VIT, {"a\nb": torch.ones(2)}),
+        ["unexpected   a\\nb  [2]"],
+    ),
+    "half a character": (
+        lambda: with_tensors(VIT, {"\ud800": torch.ones(2)}),
+        ["unexpected   \\ud800"],
+    ),
+    "args of a classifier": (lambda: published.image_classifier(VIT) | {"args": 5}, ["args is 5"]),
+    "args": (lambda: published.language_model(LM) | {"cfg": None, "args": 5}, ["args is 5"]),
+    "cfg": (lambda: published.language_model(LM) | {"cfg": "x"}, ["cfg is 'x'"]),
+    "cfg.model": (lambda: published.language_model(LM) | {"cfg": {"model": [1]}}, ["[1]"]),
+    "cfg.task": (
+        lambda: published.language_model(LM) | {"cfg": {"model": {}, "task": 3}},
+        ["cfg.task is 3"],
+    ),
+    "attn_args": (lambda: with_arguments(VIT, attn_args=7), ["args.attn_args is 7"]),
+    "attn_args_encoder": (
+        lambda: with_arguments(ENCODER, attn_args_encoder=[7]),
+        ["args.attn_args_encoder is [7]"],
+    ),
+    "attn_args_decoder": (
+        lambda: with_arguments(LM, attn_args_decoder="x"),
+        ["args.attn_args_decoder is 'x'"],
+    ),
+    "a window": (
+        lambda: with_arguments(VIT, attn_args=published.config(VIT)["attn"] | {"window_size": "7"}),
+        ["attn.window_size is '7'"],
+    ),
+    "no landmarks": (
+        lambda: with_arguments(VIT, attn_args=published.config(VIT)["attn"] | {"num_landmarks": 0}),
+        ["attn.num_landmarks is 0"],
+    ),
+    "a chunk of nothing": (
+        lambda: with_arguments(
+            LM, attn_args_decoder=published.config(LM)["attn"] | {"chunk_size": 0}
+        ),
+        ["attn.chunk_size is 0"],
+    ),
+    "heads of three stages": (lambda: with_arguments(PVT, num_heads=[1, 2]), ["num_heads is [1, 2]"]),
+    "bytes": (lambda: with_arguments(LM, max_target_positions=b"x"), ["max_target_positions"]),
+    "a long list": (
+        lambda: with_arguments(VIT, embed_dim=[[8] * 99] * 99),
+        ["embed_dim = [[8, 8, 8, 8, 8, 8, ...], ["],
+    ),
+    "patches": (
+        lambda: with_tensor(VIT, "patch_embed.proj.weight", 64, 3),
+        ["patch_embed.proj.weight has shape [64, 3]; needed are 4 sizes"],
+    ),
+    "positions": (lambda: with_tensor(VIT, "pos_embed", 64), ["pos_embed has shape [64]"]),
+    "nothing": (
+        lambda: with_tensor(VIT, "blocks.0.attn.adaptive_mu_k.0.weight", 0, 0),
+        ["adaptive_mu_k.0.weight has shape [0, 0]"],
+    ),
+    "a norm": (lambda: with_tensor(PVT, "norm1.weight"), ["norm1.weight has shape []"]),
+    "embeddings": (
+        lambda: with_tensor(ENCODER, "encoder.embed_tokens.weight", 5),
+        ["embed_tokens.weight has shape [5]"],
+    ),
+    "words": (
+        lambda: with_tensor(LM, "decoder.embed_tokens.weight"),
+        ["embed_tokens.weight has shape []"],
+    ),
+    "a band": (
+        lambda: with_tensor(ADAPTIVE, "decoder.embed_tokens.embeddings.1.0.weight", 3),
+        ["embed_tokens.embeddings.1.0.weight has shape [3]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_odd_is_named_in_a_line(tmp_path, name):
+    make, words = ODD[name]
+    run = Run(tmp_path, make())
+    run.expect_refused(*words)
+    assert run.stderr.count("\n") == 1
+
+
+def test_averaged_weights_that_are_none_are_named(tmp_path):
+    checkpoint = published.language_model(LM) | {"extra_state": 5}
+    Run(tmp_path, checkpoint, "--averaged").expect_refused("averaged")
+
+
+def test_positions_of_another_rank_are_named(tmp_path):
+    checkpoint = learned_positions(77)
+    checkpoint["model"]["decoder.embed_positions.weight"] = torch.ones(79)
+    Run(tmp_path, checkpoint).expect_refused("decoder.embed_positions.weight has shape [79]")
+
+
+def test_a_language_that_is_no_part_of_a_file_name_is_named(tmp_path):
+    checkpoint = published.whole_translation(ENCODER)
+    vars(checkpoint["cfg"]["model"]).update(source_lang="../en")
+    run = Run(tmp_path, checkpoint, "--set", "tokenization=space")
+    run.expect_refused("source_lang is '../en'")
+
+
+def test_what_no_check_foresees_is_a_line_with_the_exception(tmp_path):
+    run = Run(tmp_path, with_arguments(ADAPTIVE, adaptive_input_factor="four"))
+    run.expect_ended("checkpoint.pt: unforeseen ValueError: invalid literal for int()")
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "model").write_text("a file")
+    run = Run(tmp_path, published.image_classifier(VIT))
+    assert run.status == 2 and "File exists" in run.stderr
 
 
 def test_the_command_needs_no_torch_and_ends_with_2_on_bad_input(tmp_path):

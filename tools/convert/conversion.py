@@ -4,6 +4,7 @@ report."""
 import dataclasses
 import math
 import re
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from checkpoint import Tensor
 
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
+
+
+MAX_CONFIG_DEPTH = 3  # of dictionaries in config.json
 
 
 class Failure(Exception):
@@ -42,6 +46,13 @@ class Rename:
     replacement: str
 
 
+def one_line(text: str) -> str:
+    """`text`, in which a checkpoint's names may hold anything, to be printed."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @dataclasses.dataclass
 class Line:
     """One tensor's fate, for the report."""
@@ -53,7 +64,7 @@ class Line:
     BAD = ("missing", "unexpected", "wrong shape", "not finite")
 
     def __str__(self) -> str:
-        return f"{self.action:12s} {self.source}{f'  {self.note}' if self.note else ''}"
+        return one_line(f"{self.action:12s} {self.source}{f'  {self.note}' if self.note else ''}")
 
 
 @dataclasses.dataclass
@@ -78,24 +89,45 @@ def count(state: State, pattern: str) -> int:
     return len(found)
 
 
-def shape_of(state: State, name: str) -> tuple[int, ...]:
+def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
+    """The sizes of a tensor that the model must have, none of which is 0."""
     if name not in state:
         raise Failure(f"no tensor {name}, so this is no checkpoint of the model it looks like")
-    return state[name].shape
+    shape = state[name].shape
+    if len(shape) != rank or 0 in shape:
+        raise Failure(f"{name} has shape {shown(list(shape))}; needed are {rank} sizes above 0")
+    return shape
+
+
+def shown(value: Any) -> str:
+    """What a checkpoint holds, briefly: it may be of any size."""
+    return reprlib.repr(value)
+
+
+def dictionary(name: str, value: Any) -> dict:
+    """`value`, an empty one if it is None."""
+    if value is not None and not isinstance(value, dict):
+        raise Failure(f"{name} is {shown(value)}, not a dictionary")
+    return value or {}
 
 
 def agree(name: str, told: Any, seen: Any) -> Any:
     """`seen` in the tensors, which must be what the arguments told, if they did."""
     if told is not None and told is not UNKNOWN and told != seen:
-        raise Failure(f"the checkpoint's arguments say {name} = {told}, its tensors {seen}")
+        raise Failure(f"the checkpoint's arguments say {name} = {shown(told)}, its tensors {seen}")
     return seen
 
 
 def require(name: str, value: Any, *known: Any) -> Any:
     if value not in known:
         choices = " or ".join(map(repr, known))
-        raise Failure(f"{name} is {value!r}; this layout is only for {choices}")
+        raise Failure(f"{name} is {shown(value)}; this layout is only for {choices}")
     return value
+
+
+def check_positive(name: str, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise Failure(f"{name} is {shown(value)}; allowed is a whole number above 0")
 
 
 def override(config: dict, settings: dict[str, Any]) -> None:
@@ -109,11 +141,23 @@ def override(config: dict, settings: dict[str, Any]) -> None:
         if last not in target:
             raise Failure(f"--set {name}: config.json has no {name}")
         target[last] = value
+    check_plain(config)
     if unknown := unknown_keys(config):
         wanted = " ".join(f"--set {name}=..." for name in unknown)
         raise Failure(
             f"the checkpoint has no arguments that tell {', '.join(unknown)}: add {wanted}"
         )
+
+
+def check_plain(config: dict, outer: str = "") -> None:
+    """That what the arguments and settings gave are values of JSON, and their lists flat."""
+    for name, value in config.items():
+        if isinstance(value, dict) and outer.count(".") < MAX_CONFIG_DEPTH:
+            check_plain(value, f"{outer}{name}.")
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not all(v is None or v is UNKNOWN or isinstance(v, (str, int, float)) for v in values):
+            raise Failure(f"{outer}{name} is {shown(value)}; allowed are numbers and text")
 
 
 def unknown_keys(config: dict, outer: str = "") -> list[str]:
@@ -239,6 +283,13 @@ def eva_attention_config(state: State, name: str, told: dict) -> dict:
         "num_landmarks": get("num_landmarks"),
         "use_t5_rpe": agree("use_t5_rpe", told.get("use_t5_rpe"), t5),
     }
+
+
+def check_attention(name: str, attn: dict, is_2d: bool) -> None:
+    """What the shapes of its tensors are made of."""
+    check_positive(f"{name}.window_size", attn["window_size"])
+    check_positive(f"{name}.num_landmarks", attn["num_landmarks"])
+    require(f"{name}.attn_2d", attn["attn_2d"], is_2d)
 
 
 def ratio(numerator: int, denominator: int) -> int | float:

@@ -20,8 +20,20 @@ import from_fairseq
 import from_timm
 import safetensors_file
 import training_files
-from conversion import Conversion, Failure, Line
+from conversion import Conversion, Failure, Line, one_line, shown
 from restricted_pickle import Refused
+
+SHOWN_NAMES = 8
+UNFORESEEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+UNFORESEEN_WORD = "unforeseen"
 
 TRAINING_FILES = {
     "--data": ("FOLDER", "fairseq's data-bin: dictionaries, and byte pairs if they are there"),
@@ -54,17 +66,19 @@ def convert(data: Any, averaged: bool, settings: dict[str, Any]) -> Conversion:
             continue
         if family.recognises(state):
             return converter(data, averaged, settings)
-    names = sorted(data)[:8] if isinstance(data, dict) else type(data).__name__
+    names = sorted(map(shown, data))[:SHOWN_NAMES] if isinstance(data, dict) else []
+    held = ", ".join(names) or f"a {type(data).__name__}"
     wanted = "averaged weights of " if averaged else ""
-    raise Failure(f"no {wanted}EVA-ViT, EVA-PVTv2 or EVA model of fairseq in it; it holds {names}")
+    raise Failure(f"no {wanted}EVA-ViT, EVA-PVTv2 or EVA model of fairseq in it; it holds {held}")
 
 
 def write(conversion: Conversion, files: dict[str, bytes], out: pathlib.Path) -> None:
+    config = json.dumps(conversion.config, indent=2) + "\n"
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)
     safetensors_file.write(out / "model.safetensors", conversion.tensors)
-    (out / "config.json").write_text(json.dumps(conversion.config, indent=2) + "\n")
+    (out / "config.json").write_text(config)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -93,18 +107,30 @@ def given(args: argparse.Namespace) -> training_files.Given:
     return {option: path for option, path in values.items() if path}
 
 
+def fail(*messages: str) -> int:
+    for message in messages:
+        print(one_line(f"convert.py: {message}"), file=sys.stderr)
+    return 2
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
-        conversion = convert(checkpoint.read(args.checkpoint), args.averaged, dict(args.set))
-        files = training_files.collect(given(args), conversion.config)
-        training_files.check_earlier(files, conversion.config, args.out)
+        return run(args)
     except Refused as error:  # names the file
-        print(f"convert.py: {error}", file=sys.stderr)
-        return 2
+        return fail(str(error))
     except (Failure, OSError) as error:
-        print(f"convert.py: {args.checkpoint}: {error}", file=sys.stderr)
-        return 2
+        return fail(f"{args.checkpoint}: {error}")
+    # A checkpoint may hold anything anywhere, so more than the checks above can name. But it may be
+    # a bug of ours: the exception's name is in the line, and no test takes it for a refusal.
+    except UNFORESEEN as error:
+        return fail(f"{args.checkpoint}: {UNFORESEEN_WORD} {type(error).__name__}: {error}")
+
+
+def run(args: argparse.Namespace) -> int:
+    conversion = convert(checkpoint.read(args.checkpoint), args.averaged, dict(args.set))
+    files = training_files.collect(given(args), conversion.config)
+    training_files.check_earlier(files, conversion.config, args.out)
     print(*conversion.report, sep="\n")
     print(
         ", ".join(
@@ -113,9 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     )
     if wrong := [line for line in conversion.report if line.action in Line.BAD]:
-        for line in wrong:
-            print(f"convert.py: {args.checkpoint}: {line}", file=sys.stderr)
-        return 2
+        return fail(*(f"{args.checkpoint}: {line}" for line in wrong))
     write(conversion, files, args.out)
     if lacks := training_files.missing(conversion.config, args.out):
         print(f"{args.out} lacks {', '.join(lacks)}, without which it is not served")

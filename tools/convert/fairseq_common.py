@@ -3,7 +3,7 @@ tensors, the layer of a transformer."""
 
 from typing import Any
 
-from conversion import Drop, Rename, Shapes, State, layer_norm, linear, require
+from conversion import Drop, Rename, Shapes, State, dictionary, layer_norm, linear, require
 
 PADDING = 1  # fairseq's dictionaries begin with <s>, <pad>, </s>, <unk>
 DEFAULT_MAX_POSITIONS = 1024
@@ -20,10 +20,11 @@ class Arguments:
     (encoder_embed_dim) or nested (encoder.embed_dim)."""
 
     def __init__(self, checkpoint: dict) -> None:
-        cfg = checkpoint.get("cfg") or {}
-        self.values = cfg.get("model") or checkpoint.get("args") or {}
+        cfg = dictionary("cfg", checkpoint.get("cfg"))
+        model = dictionary("cfg.model", cfg.get("model"))
+        self.values = model or dictionary("args", checkpoint.get("args"))
         # As fairseq itself looks: what the model does not say, its task does.
-        self.task = cfg.get("task") or {}
+        self.task = dictionary("cfg.task", cfg.get("task"))
 
     def get(self, name: str, default: Any = None) -> Any:
         outer, _, inner = name.partition("_")
@@ -34,6 +35,10 @@ class Arguments:
             if value is not None and not (isinstance(value, str) and value.startswith("${")):
                 return value
         return default
+
+    def attention(self, side: str) -> dict:
+        name = f"attn_args_{side}"
+        return dictionary(f"args.{name}", self.get(name))
 
     def is_set(self, name: str) -> bool:
         return bool(self.get(name, False))

@@ -11,6 +11,7 @@ from conversion import (
     State,
     adaptive_mu,
     agree,
+    check_positive,
     convert,
     count,
     layer_norm,
@@ -50,19 +51,20 @@ def embeddings_config(state: State, args: Arguments) -> dict:
         "share_input_output_embed": bands == 0,
     }
     if bands == 0:
+        keys["vocab_size"], _ = shape_of(state, "embed_tokens.weight", 2)
         if not args.get("share_decoder_input_output_embed", True):
             return keys | {"share_input_output_embed": False, "tied_tensors": {}}
         return keys | {"tied_tensors": {"output_projection.weight": "embed_tokens.weight"}}
     for name in ("tie_adaptive_weights", "tie_adaptive_proj"):
         require(f"args.{name}", args.get(name, True), True)
-    sizes = [shape_of(state, f"embed_tokens.embeddings.{b}.0.weight")[0] for b in range(bands)]
+    sizes = [shape_of(state, f"embed_tokens.embeddings.{b}.0.weight", 2)[0] for b in range(bands)]
     seen = [sum(sizes[: b + 1]) for b in range(bands - 1)]
     for name in ("adaptive_input_cutoff", "adaptive_softmax_cutoff"):
         if told := args.get(name):
             # fairseq allows the last number to be the size of the vocabulary itself.
             agree(name, [n for n in cutoffs(told) if n < sum(sizes)], seen)
-    dims = [shape_of(state, f"embed_tokens.embeddings.{b}.0.weight")[1] for b in range(bands)]
-    keys["adaptive_cutoff"] = seen
+    dims = [shape_of(state, f"embed_tokens.embeddings.{b}.0.weight", 2)[1] for b in range(bands)]
+    keys["vocab_size"], keys["adaptive_cutoff"] = sum(sizes), seen
     factor = args.get("adaptive_input_factor", dims[0] // dims[1] if bands > 1 else 4)
     keys["adaptive_factor"] = int(factor)
     tied = {"adaptive_softmax.head.word_proj.weight": "embed_tokens.embeddings.0.0.weight"}
@@ -100,18 +102,12 @@ def language_model_config(state: State, args: Arguments) -> dict:
     has_final_norm = "layer_norm.weight" in state
     if (told := args.get("no_decoder_final_norm")) is not None:
         agree("no_decoder_final_norm", bool(told), not has_final_norm)
-    dim, ffn = shape_of(state, "layers.0.fc2.weight")
-    head_dim, _ = shape_of(state, "layers.0.self_attn.adaptive_mu_k.0.weight")
+    dim, ffn = shape_of(state, "layers.0.fc2.weight", 2)
+    head_dim, _ = shape_of(state, "layers.0.self_attn.adaptive_mu_k.0.weight", 2)
     embeddings = embeddings_config(state, args)
-    vocabulary = sum(
-        tensor.shape[0]
-        for name, tensor in state.items()
-        if name == "embed_tokens.weight"
-        or (name.startswith("embed_tokens.") and name.endswith(".0.weight"))
-    )
     config = {
         "model_type": "eva_causal_lm",
-        "vocab_size": vocabulary,
+        "vocab_size": embeddings.pop("vocab_size"),
         "padding_idx": PADDING,
         "hidden_size": agree("decoder_embed_dim", args.get("decoder_embed_dim"), dim),
         "intermediate_size": agree("decoder_ffn_embed_dim", args.get("decoder_ffn_embed_dim"), ffn),
@@ -130,9 +126,7 @@ def language_model_config(state: State, args: Arguments) -> dict:
         "max_target_positions": args.get("max_target_positions")
         or args.get("tokens_per_sample", DEFAULT_MAX_POSITIONS),
     }
-    attention = causal_attention_config(
-        state, "layers.0.self_attn", args.get("attn_args_decoder", {})
-    )
+    attention = causal_attention_config(state, "layers.0.self_attn", args.attention("decoder"))
     if args.is_set("add_bos_token"):  # else a text begins after the end of another, </s>
         config["bos_token_id"] = 0
     tied = embeddings.pop("tied_tensors")
@@ -171,7 +165,9 @@ def language_model(state: State, args: Arguments, settings: dict[str, Any]) -> C
     config = language_model_config(inner, args)
     override(config, settings)
     attn = config["attn"]
-    if not isinstance(attn["chunk_size"], int) or attn["window_size"] % attn["chunk_size"]:
+    check_positive("attn.window_size", attn["window_size"])
+    check_positive("attn.chunk_size", attn["chunk_size"])
+    if attn["window_size"] % attn["chunk_size"]:
         raise Failure(
             f"chunk_size is {attn['chunk_size']} and window_size {attn['window_size']}; "
             "the layout needs chunks of a fixed size that divides the window"

@@ -1,11 +1,11 @@
 """fairseq's encoders with EVA, of a translation model or a masked language model, and all of a
 translation model, whose decoder has ordinary attention."""
 
+import re
 from typing import Any
 
 import numpy
 
-from checkpoint import Tensor
 from conversion import (
     UNKNOWN,
     Conversion,
@@ -15,6 +15,8 @@ from conversion import (
     Shapes,
     State,
     agree,
+    check_attention,
+    check_positive,
     convert,
     count,
     eva_attention,
@@ -24,6 +26,7 @@ from conversion import (
     override,
     require,
     shape_of,
+    shown,
     tied_to,
 )
 from fairseq_common import (
@@ -52,16 +55,20 @@ PUBLISHED_SEARCH = {
 }
 
 
-def positions_of(args: Arguments, side: str, table: Tensor | None, longest: str) -> tuple[str, int]:
-    """What `positions` is, and how many: row p of a learned table is of position p, and the first
-    PADDING + 1 are of none."""
+def rows_of(state: State, name: str) -> int | None:
+    return shape_of(state, name, 2)[0] if name in state else None
+
+
+def positions_of(args: Arguments, side: str, rows: int | None, longest: str) -> tuple[str, int]:
+    """What `positions` is, and how many: of a learned table's rows, row p is of position p, and the
+    first PADDING + 1 are of none."""
     name = "no_token_positional_embeddings"
     require(f"args.{name}", args.is_set(name), False)
-    agree(f"{side}_learned_pos", args.get(f"{side}_learned_pos"), table is not None)
+    agree(f"{side}_learned_pos", args.get(f"{side}_learned_pos"), rows is not None)
     told = args.get(longest)
-    if table is None:
+    if rows is None:
         return "sinusoidal", told or DEFAULT_MAX_POSITIONS
-    return "learned", agree(longest, told, table.shape[0] - PADDING - 1)
+    return "learned", agree(longest, told, rows - PADDING - 1)
 
 
 def agree_on_norms(args: Arguments, side: str, has_final_norm: bool) -> bool:
@@ -76,11 +83,11 @@ def agree_on_norms(args: Arguments, side: str, has_final_norm: bool) -> bool:
 
 def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
     require("args.attn_name_encoder", args.get("attn_name_encoder", "eva"), "eva")
-    vocabulary, dim = shape_of(state, "embed_tokens.weight")
-    head_dim, _ = shape_of(state, "layers.0.self_attn.attn.adaptive_mu_k.0.weight")
+    vocabulary, dim = shape_of(state, "embed_tokens.weight", 2)
+    head_dim, _ = shape_of(state, "layers.0.self_attn.attn.adaptive_mu_k.0.weight", 2)
     longest = "max_positions" if is_masked_lm else "max_source_positions"
-    table = state.get("embed_positions.weight")
-    positions, num_positions = positions_of(args, "encoder", table, longest)
+    rows = rows_of(state, "embed_positions.weight")
+    positions, num_positions = positions_of(args, "encoder", rows, longest)
     config = {
         "model_type": "eva_encoder",
         "vocab_size": vocabulary,
@@ -89,7 +96,7 @@ def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
         "intermediate_size": agree(
             "encoder_ffn_embed_dim",
             args.get("encoder_ffn_embed_dim"),
-            shape_of(state, "layers.0.fc1.bias")[0],
+            shape_of(state, "layers.0.fc1.bias", 1)[0],
         ),
         "num_attention_heads": agree(
             "encoder_attention_heads", args.get("encoder_attention_heads"), dim // head_dim
@@ -103,9 +110,7 @@ def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
         "embed_scale": 1 if args.get("no_scale_embedding", is_masked_lm) else "sqrt(hidden_size)",
         "positions": positions,
         "max_source_positions": num_positions,
-        "attn": eva_attention_config(
-            state, "layers.0.self_attn.attn", args.get("attn_args_encoder", {})
-        ),
+        "attn": eva_attention_config(state, "layers.0.self_attn.attn", args.attention("encoder")),
     }
     if "layernorm_embedding.weight" in state:
         config["layernorm_embedding"] = True
@@ -140,7 +145,7 @@ def encoder(state: State, args: Arguments, settings: dict[str, Any]) -> Conversi
     inner = without_prefixes(state, prefixes)
     config = encoder_config(inner, args, is_masked_lm)
     override(config, settings)
-    require("attn.attn_2d", config["attn"]["attn_2d"], False)
+    check_attention("attn", config["attn"], is_2d=False)
     rules = [
         BUFFERS,
         SINUSOIDS,
@@ -165,11 +170,11 @@ def are_same(state: State, name: str, other: str) -> bool:
 
 def decoder_config(state: State, args: Arguments) -> dict:
     require("args.attn_name_decoder", args.get("attn_name_decoder", "mha"), "mha", "softmax")
-    vocabulary, dim = shape_of(state, "decoder.embed_tokens.weight")
-    ffn, _ = shape_of(state, "decoder.layers.0.fc1.weight")
+    vocabulary, dim = shape_of(state, "decoder.embed_tokens.weight", 2)
+    ffn, _ = shape_of(state, "decoder.layers.0.fc1.weight", 2)
     layers = count(state, r"decoder\.layers\.(\d+)\.")
-    table = state.get("decoder.embed_positions.weight")
-    positions, num_positions = positions_of(args, "decoder", table, "max_target_positions")
+    rows = rows_of(state, "decoder.embed_positions.weight")
+    positions, num_positions = positions_of(args, "decoder", rows, "max_target_positions")
     if args.is_set("decoder_normalize_before") and args.is_set("no_decoder_final_norm"):
         raise Failure(
             "the checkpoint's arguments say decoder_normalize_before and no_decoder_final_norm; a "
@@ -245,12 +250,15 @@ def translation_config(state: State, args: Arguments) -> dict:
 def require_text(config: dict) -> None:
     """That the server can make tokens of text as `config` says."""
     require("bpe", config["bpe"], "subword_nmt", "none")
+    for name in ("source_lang", "target_lang"):  # parts of files' names
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(config[name])):
+            raise Failure(f"{name} is {shown(config[name])}; allowed are letters, digits, _ and -")
     if require("tokenization", config["tokenization"], "moses", "space") == "space":
         return
     for name in ("source_lang", "target_lang"):
         if config[name] not in MOSES_LANGUAGES:
             raise Failure(
-                f"{name} is {config[name]!r}; allowed is {' or '.join(MOSES_LANGUAGES)}, or any "
+                f"{name} is {shown(config[name])}; allowed is {' or '.join(MOSES_LANGUAGES)}, or any "
                 "with --set tokenization=space"
             )
 
@@ -259,7 +267,8 @@ def translation(state: State, args: Arguments, settings: dict[str, Any]) -> Conv
     config = translation_config(state, args)
     override(config, settings)
     encoder, decoder = config["encoder"], config["decoder"]
-    require("encoder.attn.attn_2d", encoder["attn"]["attn_2d"], False)
+    check_attention("encoder.attn", encoder["attn"], is_2d=False)
+    check_positive("decoder.num_attention_heads", decoder["num_attention_heads"])
     require_text(config)
     embedding = (decoder["vocab_size"], decoder["hidden_size"])
     shapes = {f"encoder.{name}": shape for name, shape in encoder_shapes(encoder).items()}

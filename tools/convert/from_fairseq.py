@@ -11,11 +11,12 @@ from from_timm import is_state
 
 
 def state_of(checkpoint: Any, averaged: bool) -> State:
+    data = checkpoint if isinstance(checkpoint, dict) else {}
     if averaged:
-        extra = checkpoint.get("extra_state") if isinstance(checkpoint, dict) else None
-        state, name = (extra or {}).get("ema"), "extra_state.ema"
+        extra = data.get("extra_state")
+        state, name = extra.get("ema") if isinstance(extra, dict) else None, "extra_state.ema"
     else:
-        state, name = checkpoint.get("model") if isinstance(checkpoint, dict) else None, "model"
+        state, name = data.get("model"), "model"
     if not is_state(state):
         raise Failure(f"no dictionary of tensors called {name}")
     return without_prefix(state, "module.")

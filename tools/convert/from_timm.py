@@ -15,8 +15,10 @@ from conversion import (
     Shapes,
     State,
     agree,
+    check_attention,
     convert,
     count,
+    dictionary,
     eva_attention,
     eva_attention_config,
     extension_of,
@@ -26,6 +28,7 @@ from conversion import (
     ratio,
     require,
     shape_of,
+    shown,
     without_prefix,
 )
 
@@ -38,7 +41,7 @@ def is_state(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and bool(value)
-        and all(isinstance(t, Tensor) for t in value.values())
+        and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in value.items())
     )
 
 
@@ -81,29 +84,30 @@ def epsilon(args: dict) -> float:
 
 
 def arguments(checkpoint: Any) -> dict:
-    args = checkpoint.get("args") if isinstance(checkpoint, dict) else None
-    args = args if isinstance(args, dict) else {}
+    # Weights alone are a dictionary of tensors, one of which may have this name.
+    told = isinstance(checkpoint, dict) and not is_state(checkpoint)
+    args = dictionary("args", checkpoint.get("args") if told else None)
     require("args.attn_name", args.get("attn_name", "eva"), "eva")
     return args
 
 
 def attention_arguments(args: dict) -> dict:
-    return args.get("attn_specific_args") or args.get("attn_args") or {}
+    return dictionary("args.attn_args", args.get("attn_specific_args") or args.get("attn_args"))
 
 
 def vit_config(state: State, args: dict) -> dict:
     require("args.patchify_stem", args.get("patchify_stem", "default"), "default")
     require("args.no_pos_emb", args.get("no_pos_emb", False), False)
-    dim, channels, patch, _ = shape_of(state, "patch_embed.proj.weight")
-    side = shape_of(state, "pos_embed")[1]
-    fc1, _ = shape_of(state, "blocks.0.mlp.fc1.weight")
-    _, hidden = shape_of(state, "blocks.0.mlp.fc2.weight")
-    head_dim, _ = shape_of(state, "blocks.0.attn.adaptive_mu_k.0.weight")
+    dim, channels, patch, _ = shape_of(state, "patch_embed.proj.weight", 4)
+    side = shape_of(state, "pos_embed", 4)[1]
+    fc1, _ = shape_of(state, "blocks.0.mlp.fc1.weight", 2)
+    _, hidden = shape_of(state, "blocks.0.mlp.fc2.weight", 2)
+    head_dim, _ = shape_of(state, "blocks.0.attn.adaptive_mu_k.0.weight", 2)
     use_glu = fc1 != hidden
     return {
         "model_type": "eva_vit",
         "num_classes": agree(
-            "num_classes", args.get("num_classes"), shape_of(state, "head.weight")[0]
+            "num_classes", args.get("num_classes"), shape_of(state, "head.weight", 2)[0]
         ),
         "in_chans": agree("in_chans", args.get("in_chans"), channels),
         "mlp_ratio": args.get("mlp_ratio", 4 if use_glu else ratio(hidden, dim)),
@@ -146,23 +150,25 @@ def pvt_heads(state: State, args: dict, dims: list[int]) -> Any:
     told = args.get("num_heads")
     if not isinstance(told, list):
         return UNKNOWN
+    if len(told) != len(dims):
+        raise Failure(f"args.num_heads is {shown(told)}; allowed is a number for each stage")
     for stage, (heads, dim) in enumerate(zip(told, dims, strict=True), 1):
         name = f"block{stage}.0.attn.attn_fn.adaptive_mu_k.0.weight"
         if name in state:
-            agree(f"num_heads[{stage - 1}]", heads, dim // shape_of(state, name)[0])
+            agree(f"num_heads[{stage - 1}]", heads, dim // shape_of(state, name, 2)[0])
     return told
 
 
 def pvt_config(state: State, args: dict) -> dict:
     require("args.use_conv_patchify", args.get("use_conv_patchify", False), False)
-    dims = [shape_of(state, f"norm{i}.weight")[0] for i in STAGES]
-    hidden = [shape_of(state, f"block{i}.0.mlp.fc1.weight")[0] for i in STAGES]
+    dims = [shape_of(state, f"norm{i}.weight", 1)[0] for i in STAGES]
+    hidden = [shape_of(state, f"block{i}.0.mlp.fc1.weight", 2)[0] for i in STAGES]
     return {
         "model_type": "eva_pvt_v2",
         "num_classes": agree(
-            "num_classes", args.get("num_classes"), shape_of(state, "head.weight")[0]
+            "num_classes", args.get("num_classes"), shape_of(state, "head.weight", 2)[0]
         ),
-        "in_chans": shape_of(state, "patch_embed1.proj.weight")[1],
+        "in_chans": shape_of(state, "patch_embed1.proj.weight", 4)[1],
         "input_size": args.get("input_size", UNKNOWN),
         "qkv_bias": True,
         "layer_norm_eps": epsilon(args),
@@ -218,6 +224,6 @@ def from_timm(checkpoint: Any, averaged: bool, settings: dict[str, Any]) -> Conv
     is_pyramid = "patch_embed1.proj.weight" in state
     config = (pvt_config if is_pyramid else vit_config)(state, args)
     override(config, settings)
-    require("attn.attn_2d", config["attn"]["attn_2d"], True)
+    check_attention("attn", config["attn"], is_2d=True)
     shapes = (pvt_shapes if is_pyramid else vit_shapes)(config)
     return convert(state, [recomputed_index(config["attn"])], shapes, config)
