@@ -28,6 +28,9 @@ MODELS = {
 }
 
 
+VIT, PVT, ENCODER, LM = "eva_vit_tiny", "eva_pvt_tiny", "eva_encoder_tiny", "eva_lm_plain"
+ADAPTIVE = "eva_lm_adaptive"
+
 # A translation model has a decoder, too.
 ENCODER_ALONE = ["--set", "model_type=eva_encoder"]
 
@@ -421,6 +424,118 @@ def test_an_output_of_its_own_is_kept(tmp_path):
     numpy.testing.assert_array_equal(run.tensors["output_projection.weight"], output.numpy())
 
 
+OUTPUT = "decoder.output_projection.weight"
+
+
+def without_arguments(checkpoint: dict, attention: dict) -> tuple:
+    """The tensors alone, and the options that tell of attention what they do not."""
+    names = ("chunk_size", "window_size", "overlap_window", "num_landmarks", "attn_2d")
+    told = {name: attention[name] for name in names if name in attention}
+    settings = [f"attn.{name}={json.dumps(value)}" for name, value in told.items()]
+    options = [part for text in settings for part in ("--set", text)]
+    return {"model": checkpoint["model"]}, options
+
+
+def test_tensors_tell_an_output_of_its_own_where_arguments_do_not(tmp_path):
+    checkpoint, options = without_arguments(
+        published.language_model(LM), published.config(LM)["attn"]
+    )
+    output = checkpoint["model"][OUTPUT] = checkpoint["model"][OUTPUT] + 1
+    run = Run(tmp_path, checkpoint, *options)
+    assert run.config["share_input_output_embed"] is False
+    assert run.config["tied_tensors"] == {}
+    numpy.testing.assert_array_equal(run.tensors["output_projection.weight"], output.numpy())
+
+
+@pytest.mark.parametrize("has_output", [True, False])
+def test_tensors_tell_a_tied_output_where_arguments_do_not(tmp_path, has_output):
+    checkpoint, options = without_arguments(
+        published.language_model(LM), published.config(LM)["attn"]
+    )
+    if not has_output:
+        del checkpoint["model"][OUTPUT]
+    run = Run(tmp_path, checkpoint, *options)
+    assert run.config["share_input_output_embed"] is True
+    assert "output_projection.weight" not in run.tensors
+
+
+def test_a_setting_unties_an_output(tmp_path):
+    checkpoint = published.language_model(LM)
+    checkpoint["model"][OUTPUT] = checkpoint["model"][OUTPUT] + 1
+    setting = "share_input_output_embed=false"
+    Run(tmp_path, checkpoint).expect_refused("to which it is tied", f"--set {setting} keeps it")
+    run = Run(tmp_path, checkpoint, "--set", setting)
+    assert "output_projection.weight" in run.tensors and run.config["tied_tensors"] == {}
+
+
+def test_a_setting_ties_an_output(tmp_path):
+    checkpoint = published.language_model(LM)
+    checkpoint["cfg"]["model"]["share_decoder_input_output_embed"] = False
+    run = Run(tmp_path, checkpoint, "--set", "share_input_output_embed=true")
+    assert "output_projection.weight" not in run.tensors
+    assert run.config["tied_tensors"] == {"output_projection.weight": "embed_tokens.weight"}
+
+
+def test_a_setting_unties_a_vocabulary(tmp_path):
+    checkpoint = published.whole_translation(ENCODER)
+    name = "decoder.embed_tokens.weight"
+    for tensor in (name, OUTPUT):
+        checkpoint["model"][tensor] = checkpoint["model"][tensor] + 1
+    setting = "share_all_embeddings=false"
+    Run(tmp_path, checkpoint).expect_refused(name, f"--set {setting} keeps it")
+    assert name in Run(tmp_path, checkpoint, "--set", setting).tensors
+
+
+def test_an_output_of_its_own_is_not_with_embeddings_of_all(tmp_path):
+    checkpoint = published.whole_translation(ENCODER)
+    run = Run(tmp_path, checkpoint, "--set", "share_decoder_input_output_embed=false")
+    run.expect_refused("share_all_embeddings is true")
+
+
+@pytest.mark.parametrize("told", [{}, {"untie_weights_roberta": True}], ids=["silent", "told"])
+def test_masked_language_model_keeps_an_output_of_its_own(tmp_path, told):
+    checkpoint = published.masked_language_model(ENCODER)
+    name = "encoder.lm_head.weight"
+    output = checkpoint["model"][name] = checkpoint["model"][name] + 1
+    vars(checkpoint["args"]).update(told)
+    run = Run(tmp_path, checkpoint)
+    numpy.testing.assert_array_equal(run.tensors["lm_head.weight"], output.numpy())
+    assert run.config["tied_tensors"] == {}
+
+
+def test_masked_language_model_has_the_output_that_its_arguments_tell(tmp_path):
+    checkpoint = published.masked_language_model(ENCODER)
+    name = "encoder.lm_head.weight"
+    checkpoint["model"][name] = checkpoint["model"][name] + 1
+    vars(checkpoint["args"]).update(untie_weights_roberta=False)
+    setting = "tied_tensors={}"
+    Run(tmp_path, checkpoint).expect_refused("lm_head.weight differs", f"--set {setting} keeps it")
+    assert "lm_head.weight" in Run(tmp_path, checkpoint, "--set", setting).tensors
+    vars(checkpoint["args"]).update(untie_weights_roberta=True)
+    del checkpoint["model"][name]
+    lacks = Run(tmp_path, checkpoint)
+    assert lacks.status == 2 and "missing" in lacks.stderr
+
+
+@pytest.mark.parametrize("name", [VIT, PVT])
+def test_a_classifier_may_have_no_bias_of_queries(tmp_path, name):
+    checkpoint = MODELS[name](name)
+    state = checkpoint["model"]
+    checkpoint["model"] = {n: t for n, t in state.items() if not n.endswith(".qkv.bias")}
+    Run(tmp_path, checkpoint).expect_refused("qkv_bias = True")
+    del checkpoint["args"].qkv_bias
+    run = Run(tmp_path, checkpoint)
+    assert run.config["qkv_bias"] is False
+    assert not [n for n in run.tensors if n.endswith(".qkv.bias")]
+
+
+def test_a_bias_of_queries_that_a_block_lacks_is_named(tmp_path):
+    checkpoint = published.image_classifier(VIT)
+    name = "blocks.0.attn.qkv.bias"
+    checkpoint["model"] = without(checkpoint["model"], name)
+    Run(tmp_path, checkpoint).expect_refused("missing", name)
+
+
 def test_a_language_model_without_positions_is_refused(tmp_path):
     checkpoint = published.language_model("eva_lm_plain")
     checkpoint["cfg"]["model"]["no_token_positional_embeddings"] = True
@@ -462,8 +577,6 @@ def with_tensor(name: str, tensor: str, *shape: int) -> dict:
     return with_tensors(name, {tensor: torch.ones(shape)})
 
 
-VIT, PVT, ENCODER, LM = "eva_vit_tiny", "eva_pvt_tiny", "eva_encoder_tiny", "eva_lm_plain"
-ADAPTIVE = "eva_lm_adaptive"
 ODD = {
     "keys of several types": (lambda: {1: 2, "a": 3, None: 4}, ["'a', 1, None"]),
     "a number for a name": (lambda: {1: torch.ones(2)}, ["it holds 1"]),
@@ -511,7 +624,7 @@ ODD = {
         ),
         ["attn.chunk_size is 0"],
     ),
-    "heads of three stages": (lambda: with_arguments(PVT, num_heads=[1, 2]), ["num_heads is [1, 2]"]),
+    "heads of two stages": (lambda: with_arguments(PVT, num_heads=[1, 2]), ["num_heads is [1, 2]"]),
     "bytes": (lambda: with_arguments(LM, max_target_positions=b"x"), ["max_target_positions"]),
     "a long list": (
         lambda: with_arguments(VIT, embed_dim=[[8] * 99] * 99),

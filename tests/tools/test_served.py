@@ -130,6 +130,35 @@ def test_text_goes_through_all_files_of_a_translation_model(program, tmp_path, o
     assert got["score"] == want["score"] != other["score"]
 
 
+def test_what_is_not_tied_is_served(program, tmp_path):
+    """The masks' guesses are those of an output of its own."""
+    name = "eva_encoder_tiny"
+    checkpoint = published.masked_language_model(name)
+    write_words(tmp_path / "words", "word", published.config(name)["vocab_size"] - 4)
+    options = ["--dict", str(tmp_path / "words")]
+    tied = converted(folder(tmp_path, "tied"), checkpoint, *options)
+    output = checkpoint["model"]["encoder.lm_head.weight"]
+    checkpoint["model"]["encoder.lm_head.weight"] = -output
+    untied = converted(folder(tmp_path, "untied"), checkpoint, *options)
+    text = ["fill-mask", "word3 <mask> word7"]
+    mask = published.config(name)["vocab_size"] - 1
+    for model in (tied, untied):
+        config = json.loads((model / "config.json").read_text()) | {"mask_token_id": mask}
+        (model / "config.json").write_text(json.dumps(config))
+    with Serving(program, tied, untied) as serving:
+        assert serving.run("tied", *text) != serving.run("untied", *text)
+
+
+def test_a_classifier_without_bias_of_queries_is_served(program, tmp_path):
+    checkpoint = published.image_classifier("eva_vit_tiny")
+    state = checkpoint["model"]
+    checkpoint["model"] = {n: t for n, t in state.items() if not n.endswith(".qkv.bias")}
+    del checkpoint["args"].qkv_bias
+    with Serving(program, converted(folder(tmp_path, "vit"), checkpoint)) as serving:
+        (told,) = serving.run("vit", "models")
+    assert told["name"] == "vit"
+
+
 def test_a_language_model_is_served_with_its_words(program, tmp_path):
     data = folder(tmp_path, "data-bin")
     write_words(data / "dict.txt", "word", 196)

@@ -172,15 +172,30 @@ def as_float32(tensor: Tensor) -> numpy.ndarray:
     return tensor.numpy().astype(numpy.float32)
 
 
-def tied_to(other: str) -> Callable[[str, State], str | None]:
+def are_same(state: State, name: str, other: str) -> bool:
+    return (
+        name in state
+        and other in state
+        and numpy.array_equal(state[name].numpy(), state[other].numpy())
+    )
+
+
+def are_tied(state: State, told: Any, name: str, other: str) -> bool:
+    """Whether `other` is used for `name`: as the arguments told, or else if there is no other."""
+    return (name not in state or are_same(state, name, other)) if told is None else bool(told)
+
+
+def tie(name: str, other: str, untie: str = "") -> Drop:
+    """Drops `name` if it is the same as `other`. `untie` is what to do if it may be another."""
+
     def check(name: str, state: State) -> str | None:
         if other not in state:
             return f"is tied to {other}, which is missing"
-        if not numpy.array_equal(state[name].numpy(), state[other].numpy()):
-            return f"differs from {other}; this layout has no untied output"
+        if not are_same(state, name, other):
+            return f"differs from {other}, to which it is tied{untie and f'; {untie}'}"
         return None
 
-    return check
+    return Drop(re.escape(name), f"tied to {other}", check)
 
 
 def convert(state: State, rules: list[Drop | Rename], shapes: Shapes, config: dict) -> Conversion:

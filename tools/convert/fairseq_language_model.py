@@ -5,12 +5,12 @@ from typing import Any
 from conversion import (
     UNKNOWN,
     Conversion,
-    Drop,
     Failure,
     Shapes,
     State,
     adaptive_mu,
     agree,
+    are_tied,
     check_positive,
     convert,
     count,
@@ -20,7 +20,7 @@ from conversion import (
     require,
     shape_of,
     t5_buckets,
-    tied_to,
+    tie,
 )
 from fairseq_common import (
     BUFFERS,
@@ -40,7 +40,7 @@ def cutoffs(value: Any) -> list[int]:
 
 
 def embeddings_config(state: State, args: Arguments) -> dict:
-    """The keys on input and output embeddings, and which tensors they tie."""
+    """The keys on input and output embeddings."""
     bands = count(state, r"embed_tokens\.embeddings\.(\d+)\.0\.weight")
     keys = {
         "adaptive_input": agree("adaptive_input", args.get("adaptive_input"), bands > 0),
@@ -52,9 +52,9 @@ def embeddings_config(state: State, args: Arguments) -> dict:
     }
     if bands == 0:
         keys["vocab_size"], _ = shape_of(state, "embed_tokens.weight", 2)
-        if not args.get("share_decoder_input_output_embed", True):
-            return keys | {"share_input_output_embed": False, "tied_tensors": {}}
-        return keys | {"tied_tensors": {"output_projection.weight": "embed_tokens.weight"}}
+        told = args.get("share_decoder_input_output_embed")
+        shares = are_tied(state, told, "output_projection.weight", "embed_tokens.weight")
+        return keys | {"share_input_output_embed": shares}
     for name in ("tie_adaptive_weights", "tie_adaptive_proj"):
         require(f"args.{name}", args.get(name, True), True)
     sizes = [shape_of(state, f"embed_tokens.embeddings.{b}.0.weight", 2)[0] for b in range(bands)]
@@ -67,11 +67,19 @@ def embeddings_config(state: State, args: Arguments) -> dict:
     keys["vocab_size"], keys["adaptive_cutoff"] = sum(sizes), seen
     factor = args.get("adaptive_input_factor", dims[0] // dims[1] if bands > 1 else 4)
     keys["adaptive_factor"] = int(factor)
+    return keys
+
+
+def tied_tensors(config: dict) -> dict[str, str]:
+    """What each tensor of the output is the same as."""
+    if not config["adaptive_input"]:
+        shares = config["share_input_output_embed"]
+        return {"output_projection.weight": "embed_tokens.weight"} if shares else {}
     tied = {"adaptive_softmax.head.word_proj.weight": "embed_tokens.embeddings.0.0.weight"}
-    for b in range(1, bands):
+    for b in range(1, len(config["adaptive_cutoff"]) + 1):
         tied[f"adaptive_softmax.tail.{b - 1}.0.weight"] = f"embed_tokens.embeddings.{b}.1.weight"
         tied[f"adaptive_softmax.tail.{b - 1}.2.weight"] = f"embed_tokens.embeddings.{b}.0.weight"
-    return keys | {"tied_tensors": tied}
+    return tied
 
 
 def causal_attention_config(state: State, name: str, told: dict) -> dict:
@@ -129,8 +137,7 @@ def language_model_config(state: State, args: Arguments) -> dict:
     attention = causal_attention_config(state, "layers.0.self_attn", args.attention("decoder"))
     if args.is_set("add_bos_token"):  # else a text begins after the end of another, </s>
         config["bos_token_id"] = 0
-    tied = embeddings.pop("tied_tensors")
-    return config | embeddings | {"attn": attention, "tied_tensors": tied}
+    return config | embeddings | {"attn": attention}
 
 
 def language_model_shapes(config: dict) -> Shapes:
@@ -172,9 +179,8 @@ def language_model(state: State, args: Arguments, settings: dict[str, Any]) -> C
             f"chunk_size is {attn['chunk_size']} and window_size {attn['window_size']}; "
             "the layout needs chunks of a fixed size that divides the window"
         )
-    ties = [
-        Drop(name.replace(".", r"\."), f"tied to {other}", tied_to(other))
-        for name, other in config["tied_tensors"].items()
-    ]
+    config["tied_tensors"] = tied_tensors(config)
+    untie = "" if config["adaptive_input"] else "--set share_input_output_embed=false keeps it"
+    ties = [tie(name, other, untie) for name, other in config["tied_tensors"].items()]
     rules = [BUFFERS, SINUSOIDS, *ties, *OLD_NORMS]
     return convert(inner, rules, language_model_shapes(config), config)

@@ -4,8 +4,6 @@ translation model, whose decoder has ordinary attention."""
 import re
 from typing import Any
 
-import numpy
-
 from conversion import (
     UNKNOWN,
     Conversion,
@@ -15,6 +13,7 @@ from conversion import (
     Shapes,
     State,
     agree,
+    are_tied,
     check_attention,
     check_positive,
     convert,
@@ -27,7 +26,7 @@ from conversion import (
     require,
     shape_of,
     shown,
-    tied_to,
+    tie,
 )
 from fairseq_common import (
     BUFFERS,
@@ -116,7 +115,11 @@ def encoder_config(state: State, args: Arguments, is_masked_lm: bool) -> dict:
         config["layernorm_embedding"] = True
     if is_masked_lm:
         config["masked_lm_head"] = True
-        config["tied_tensors"] = {"lm_head.weight": "embed_tokens.weight"}
+        told = args.get("untie_weights_roberta")
+        tied = are_tied(
+            state, None if told is None else not told, "lm_head.weight", "embed_tokens.weight"
+        )
+        config["tied_tensors"] = {"lm_head.weight": "embed_tokens.weight"} if tied else {}
     return config
 
 
@@ -136,6 +139,8 @@ def encoder_shapes(config: dict) -> Shapes:
     if config.get("masked_lm_head"):
         shapes |= linear("lm_head.dense", dim, dim) | layer_norm("lm_head.layer_norm", dim)
         shapes["lm_head.bias"] = (vocabulary,)
+        if not config["tied_tensors"]:
+            shapes["lm_head.weight"] = (vocabulary, dim)
     return shapes
 
 
@@ -150,7 +155,10 @@ def encoder(state: State, args: Arguments, settings: dict[str, Any]) -> Conversi
         BUFFERS,
         SINUSOIDS,
         Drop(r"decoder\..*", "the decoder of a translation model, of which this is the encoder"),
-        Drop(r"lm_head\.weight", "tied to embed_tokens.weight", tied_to("embed_tokens.weight")),
+        *(
+            tie(name, other, "--set tied_tensors={} keeps it")
+            for name, other in config.get("tied_tensors", {}).items()
+        ),
         Drop(r"classification_heads\..*", "heads of a fine-tuned model are not served"),
         *OLD_NORMS,
     ]
@@ -158,14 +166,6 @@ def encoder(state: State, args: Arguments, settings: dict[str, Any]) -> Conversi
 
 
 # ---- The translation model.
-
-
-def are_same(state: State, name: str, other: str) -> bool:
-    return (
-        name in state
-        and other in state
-        and numpy.array_equal(state[name].numpy(), state[other].numpy())
-    )
 
 
 def decoder_config(state: State, args: Arguments) -> dict:
@@ -226,18 +226,15 @@ def translation_config(state: State, args: Arguments) -> dict:
         is_masked_lm=False,
     )
     del encoder["model_type"]
-    shares_all = args.get("share_all_embeddings")
-    if shares_all is None:
-        shares_all = are_same(state, source, target)
-    shares_output = args.get("share_decoder_input_output_embed")
-    if shares_output is None:
-        shares_output = output not in state or are_same(state, target, output)
+    shares_all = are_tied(state, args.get("share_all_embeddings"), target, source)
+    told = args.get("share_decoder_input_output_embed")
+    shares_output = are_tied(state, told, output, target)
     return {
         "model_type": "eva_translation",
         "encoder": encoder,
         "decoder": decoder_config(state, args),
-        "share_all_embeddings": bool(shares_all),
-        "share_decoder_input_output_embed": bool(shares_output or shares_all),
+        "share_all_embeddings": shares_all,
+        "share_decoder_input_output_embed": shares_output or shares_all,
         "source_lang": args.get("source_lang") or "en",
         "target_lang": args.get("target_lang") or "de",
         "tokenization": "moses",
@@ -258,8 +255,8 @@ def require_text(config: dict) -> None:
     for name in ("source_lang", "target_lang"):
         if config[name] not in MOSES_LANGUAGES:
             raise Failure(
-                f"{name} is {shown(config[name])}; allowed is {' or '.join(MOSES_LANGUAGES)}, or any "
-                "with --set tokenization=space"
+                f"{name} is {shown(config[name])}; allowed is {' or '.join(MOSES_LANGUAGES)}, "
+                "or any with --set tokenization=space"
             )
 
 
@@ -270,24 +267,24 @@ def translation(state: State, args: Arguments, settings: dict[str, Any]) -> Conv
     check_attention("encoder.attn", encoder["attn"], is_2d=False)
     check_positive("decoder.num_attention_heads", decoder["num_attention_heads"])
     require_text(config)
+    if config["share_all_embeddings"] and not config["share_decoder_input_output_embed"]:
+        raise Failure(
+            "share_all_embeddings is true, share_decoder_input_output_embed false; embeddings of "
+            "all are the output's too"
+        )
     embedding = (decoder["vocab_size"], decoder["hidden_size"])
     shapes = {f"encoder.{name}": shape for name, shape in encoder_shapes(encoder).items()}
     shapes |= decoder_shapes(decoder, encoder["hidden_size"])
     rules = [BUFFERS, SINUSOIDS]
-    for name, is_tied, other in (
-        ("embed_tokens", config["share_all_embeddings"], "encoder.embed_tokens.weight"),
-        (
-            "output_projection",
-            config["share_decoder_input_output_embed"],
-            "decoder.embed_tokens.weight",
-        ),
+    source, target = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+    for name, other, key in (
+        (target, source, "share_all_embeddings"),
+        ("decoder.output_projection.weight", target, "share_decoder_input_output_embed"),
     ):
-        if is_tied:
-            rules.append(
-                Drop(rf"decoder\.{name}\.weight", f"tied to {other}", tied_to(other))
-            )
+        if config[key]:
+            rules.append(tie(name, other, f"--set {key}=false keeps it"))
         else:
-            shapes[f"decoder.{name}.weight"] = embedding
+            shapes[name] = embedding
     for part, norms in (
         ("encoder", ("self_attn", "final")),
         ("decoder", ("self_attn", "encoder_attn", "final")),

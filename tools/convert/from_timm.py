@@ -95,6 +95,12 @@ def attention_arguments(args: dict) -> dict:
     return dictionary("args.attn_args", args.get("attn_specific_args") or args.get("attn_args"))
 
 
+def has_qkv_bias(state: State, args: dict) -> bool:
+    told = args.get("qkv_bias")  # published as (True,)
+    seen = any(name.endswith(".qkv.bias") for name in state)
+    return agree("qkv_bias", None if told is None else bool(told), seen)
+
+
 def vit_config(state: State, args: dict) -> dict:
     require("args.patchify_stem", args.get("patchify_stem", "default"), "default")
     require("args.no_pos_emb", args.get("no_pos_emb", False), False)
@@ -111,7 +117,7 @@ def vit_config(state: State, args: dict) -> dict:
         ),
         "in_chans": agree("in_chans", args.get("in_chans"), channels),
         "mlp_ratio": args.get("mlp_ratio", 4 if use_glu else ratio(hidden, dim)),
-        "qkv_bias": True,
+        "qkv_bias": has_qkv_bias(state, args),
         "layer_norm_eps": epsilon(args),
         "adaptive_mu_layer_norm_eps": 1e-5,
         "hidden_act": "gelu",
@@ -170,7 +176,7 @@ def pvt_config(state: State, args: dict) -> dict:
         ),
         "in_chans": shape_of(state, "patch_embed1.proj.weight", 4)[1],
         "input_size": args.get("input_size", UNKNOWN),
-        "qkv_bias": True,
+        "qkv_bias": has_qkv_bias(state, args),
         "layer_norm_eps": epsilon(args),
         "patch_embed_layer_norm_eps": 1e-5,
         "adaptive_mu_layer_norm_eps": 1e-5,
@@ -226,4 +232,6 @@ def from_timm(checkpoint: Any, averaged: bool, settings: dict[str, Any]) -> Conv
     override(config, settings)
     check_attention("attn", config["attn"], is_2d=True)
     shapes = (pvt_shapes if is_pyramid else vit_shapes)(config)
+    if not config["qkv_bias"]:
+        shapes = {n: shape for n, shape in shapes.items() if not n.endswith(".qkv.bias")}
     return convert(state, [recomputed_index(config["attn"])], shapes, config)
