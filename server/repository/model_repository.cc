@@ -58,7 +58,7 @@ std::invoke_result_t<Work> AtLowPriority(Work work) {
 absl::Status WarmUpIfItGenerates(AnyModel& model, int num_tokens) {
   auto* const sequences = std::get_if<std::unique_ptr<Model>>(&model);
   if (sequences == nullptr || num_tokens == 0) return absl::OkStatus();
-  const absl::Status status = WarmUp(**sequences, num_tokens);
+  absl::Status status = WarmUp(**sequences, num_tokens);
   if (status.ok()) return status;
   return absl::Status(status.code(), absl::StrCat("warm-up: ", std::string(status.message())));
 }
