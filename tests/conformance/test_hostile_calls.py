@@ -130,7 +130,9 @@ def test_too_much_metadata_is_refused(victim, ask, headers):
     with grpc.insecure_channel(victim.target, options) as channel:
         with pytest.raises(grpc.RpcError) as error:
             channel.unary_unary(GENERATE)(b"", metadata=headers, timeout=SOON_S)
-    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    # Unavailable if the connection is closed while the client still sends.
+    refusals = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+    assert error.value.code() in refusals
     with RawConnection(victim.target) as connection:
         # There may be no status if the connection is closed at once.
         status = connection.status(connection.open_call(GENERATE, headers))
