@@ -84,7 +84,9 @@ def test_large_messages_without_end(plain_build, victim, ask):
         wait_until(lambda: victim.peak_growth_mib() > RECEIVE_MIB / 2, "much has come")
         for _ in range(20):
             ask_again_while_unavailable(ask)
-        victim.assert_took_less_than(RECEIVE_MIB + SLACK_MIB)
+        # Of 5 GiB. gRPC closes connections a little after its memory is used up, on a busy machine
+        # more than SLACK_MIB after.
+        victim.assert_took_less_than(2 * RECEIVE_MIB)
 
 
 def ask_again_while_unavailable(ask: Callable[[], None]) -> None:
