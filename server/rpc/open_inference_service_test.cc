@@ -136,21 +136,11 @@ grpc::Status InferTooMuch(FakeModelServer& server, grpc::ClientContext& context)
   return status;
 }
 
-inference::ModelStatistics StatisticsOf(FakeModelServer& server) {
-  grpc::ClientContext context;
-  inference::ModelStatisticsRequest request;
-  inference::ModelStatisticsResponse response;
-  request.set_name("fake");
-  EXPECT_TRUE(server.open_inference().ModelStatistics(&context, request, &response).ok());
-  EXPECT_EQ(response.model_stats_size(), 1);
-  return response.model_stats(0);
-}
-
 TEST(ModelStatisticsTest, CountRequestsAndTheirElements) {
   FakeModelServer server(Speaking("hello", 3));
   ASSERT_TRUE(Infer(server, InferRequest({"ab", "cd", "ef", "gh"})).status.ok());
 
-  const inference::ModelStatistics statistics = StatisticsOf(server);
+  const inference::ModelStatistics statistics = server.Statistics("fake");
 
   const inference::InferStatistics& sums = statistics.inference_stats();
   EXPECT_EQ(statistics.inference_count(), 4u);
@@ -168,8 +158,8 @@ TEST(ModelStatisticsTest, CountWhoWasRefusedAsFailed) {
 
   InferTooMuch(server, context);
 
-  EXPECT_EQ(StatisticsOf(server).inference_stats().success().count(), 1u);
-  EXPECT_EQ(StatisticsOf(server).inference_stats().fail().count(), 1u);
+  EXPECT_EQ(server.Statistics("fake").inference_stats().success().count(), 1u);
+  EXPECT_EQ(server.Statistics("fake").inference_stats().fail().count(), 1u);
 }
 
 TEST(ModelInferTest, ABatchForWhichThereIsNeverRoomIsWrong) {
@@ -251,8 +241,8 @@ TEST(ModelInferTest, CancellingFreesAllSequencesOfTheBatch) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(server.WaitForMetric("evaserve_requests_in_flight", 0));
   EXPECT_EQ(server.control().live_sequences(), 0);
-  EXPECT_EQ(StatisticsOf(server).inference_stats().success().count(), 0u);
-  EXPECT_EQ(StatisticsOf(server).inference_stats().fail().count(), 1u);
+  EXPECT_EQ(server.Statistics("fake").inference_stats().success().count(), 0u);
+  EXPECT_EQ(server.Statistics("fake").inference_stats().fail().count(), 1u);
 }
 
 TEST(ModelInferTest, RefusesVersionsThatThereAreNot) {

@@ -39,16 +39,6 @@ class TensorCallTest : public ::testing::Test {
     });
   }
 
-  inference::ModelStatistics Statistics() {
-    grpc::ClientContext context;
-    inference::ModelStatisticsRequest request;
-    inference::ModelStatisticsResponse response;
-    request.set_name("tensors");
-    EXPECT_TRUE(server_.open_inference().ModelStatistics(&context, request, &response).ok());
-    EXPECT_EQ(response.model_stats_size(), 1);
-    return response.model_stats(0);
-  }
-
   bool CountsRequests(const char* code, int count) {
     return server_.WaitForMetric("evaserve_requests_total{code=\"" + std::string(code) +
                                      "\",method=\"ModelInfer\",model=\"tensors\"}",
@@ -77,7 +67,7 @@ TEST_F(TensorCallTest, StatisticsCountRows) {
   request.mutable_inputs(0)->set_shape(1, 2);
   ASSERT_TRUE(Infer(request).ok());
 
-  const inference::ModelStatistics statistics = Statistics();
+  const inference::ModelStatistics statistics = server_.Statistics("tensors");
 
   EXPECT_EQ(statistics.inference_stats().success().count(), 1u);
   EXPECT_EQ(statistics.inference_count(), 3u);

@@ -66,6 +66,16 @@ std::shared_ptr<grpc::Channel> FakeModelServer::Connect() const {
                                    grpc::InsecureChannelCredentials(), arguments);
 }
 
+inference::ModelStatistics FakeModelServer::Statistics(const std::string& model) {
+  grpc::ClientContext context;
+  inference::ModelStatisticsRequest request;
+  inference::ModelStatisticsResponse response;
+  request.set_name(model);
+  EXPECT_TRUE(open_inference_->ModelStatistics(&context, request, &response).ok());
+  EXPECT_EQ(response.model_stats_size(), 1);
+  return response.model_stats(0);
+}
+
 std::string FakeModelServer::Get(const std::string& path) const {
   char error[256] = "";
   mg_connection* connection = mg_download("127.0.0.1", server_->metrics_port(), 0, error,

@@ -44,6 +44,9 @@ class FakeModelServer {
   v1::Inference::Stub& evaserve() { return *evaserve_; }
   inference::GRPCInferenceService::Stub& open_inference() { return *open_inference_; }
 
+  // Of the only version of `model`.
+  inference::ModelStatistics Statistics(const std::string& model);
+
   // The body of an HTTP answer, after its code and a line feed: "200\nok\n".
   std::string Get(const std::string& path) const;
 
