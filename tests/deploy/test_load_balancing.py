@@ -5,6 +5,7 @@ import itertools
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -181,20 +182,26 @@ def test_round_robin_in_the_client(servers):
     assert max(shares[0]) - min(shares[0]) <= CALLERS
 
 
-def test_nginx(servers, packages, tmp_path):
-    nginx = Nginx(
-        packages / "usr" / "sbin" / "nginx",
-        (DEPLOY / "nginx" / "evaserve.conf").read_text(),
-        [server.target for server in servers],
-        tmp_path,
-    )
-    try:
-        with channel_to(nginx.target, "behind_proxy.json") as channel:
-            shares = no_request_is_lost(channel, servers)
-        print(f"requests by replica, nginx: {shares}")
-        assert_shares(shares)
-    finally:
-        nginx.terminate()
+@pytest.fixture
+def start_nginx(packages, tmp_path) -> Iterator[Callable[..., Nginx]]:
+    """A function that starts nginx, with our configuration, before `servers`. The test's end ends it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*servers: Evaserve) -> Nginx:
+            config = (DEPLOY / "nginx" / "evaserve.conf").read_text()
+            targets = [server.target for server in servers]
+            nginx = Nginx(packages / "usr" / "sbin" / "nginx", config, targets, tmp_path)
+            stack.callback(nginx.terminate)
+            return nginx
+
+        yield start
+
+
+def test_nginx(servers, start_nginx):
+    with channel_to(start_nginx(*servers).target, "behind_proxy.json") as channel:
+        shares = no_request_is_lost(channel, servers)
+    print(f"requests by replica, nginx: {shares}")
+    assert_shares(shares)
 
 
 def drains_with_an_answer_in_flight(channel: grpc.Channel, stubs: tuple, server: Evaserve) -> None:
@@ -230,18 +237,9 @@ def test_a_drain_with_an_answer_in_flight_pick_first(servers, stubs):
     assert len(answered_by(servers[0])) >= PHASE
 
 
-def test_a_drain_with_an_answer_in_flight_nginx(servers, stubs, packages, tmp_path):
-    nginx = Nginx(
-        packages / "usr" / "sbin" / "nginx",
-        (DEPLOY / "nginx" / "evaserve.conf").read_text(),
-        [server.target for server in servers],
-        tmp_path,
-    )
-    try:
-        with channel_to(nginx.target, "behind_proxy.json") as channel:
-            drains_with_an_answer_in_flight(channel, stubs, servers[0])
-    finally:
-        nginx.terminate()
+def test_a_drain_with_an_answer_in_flight_nginx(servers, stubs, start_nginx):
+    with channel_to(start_nginx(*servers).target, "behind_proxy.json") as channel:
+        drains_with_an_answer_in_flight(channel, stubs, servers[0])
 
 
 def load_without_retries(target: str, seconds: float) -> Load:
@@ -254,50 +252,35 @@ def load_without_retries(target: str, seconds: float) -> Load:
     return load
 
 
-def test_connections_may_end_for_their_age(start_evaserve, packages, tmp_path):
+def test_connections_may_end_for_their_age(start_evaserve, start_nginx):
     """Each replica closes every connection once a second, while requests run."""
     servers = [start_evaserve("--max-connection-age-s=1") for _ in range(REPLICAS)]
     targets = [server.target for server in servers]
     direct = load_without_retries(f"ipv4:{','.join(targets)}", seconds=4)
-    config = (DEPLOY / "nginx" / "evaserve.conf").read_text()
-    nginx = Nginx(packages / "usr" / "sbin" / "nginx", config, targets, tmp_path)
-    try:
-        through_nginx = load_without_retries(nginx.target, seconds=4)
-    finally:
-        nginx.terminate()
+    through_nginx = load_without_retries(start_nginx(*servers).target, seconds=4)
 
     assert direct.errors == []
     assert through_nginx.errors == []
     assert min(len(direct.answered), len(through_nginx.answered)) > PHASE
 
 
-def test_nginx_says_unavailable_if_there_is_no_replica(packages, tmp_path, start_evaserve):
+def test_nginx_says_unavailable_if_there_is_no_replica(start_evaserve, start_nginx):
     server = start_evaserve()
     server.kill()
-    config = (DEPLOY / "nginx" / "evaserve.conf").read_text()
-    nginx = Nginx(packages / "usr" / "sbin" / "nginx", config, [server.target], tmp_path)
-    try:
-        with grpc.insecure_channel(nginx.target) as channel:
-            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            with pytest.raises(grpc.RpcError) as error:
-                stub.ModelInfer(infer_request("call-0"), timeout=TIMEOUT_S)
-        assert error.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert error.value.details() == "no replica can be reached"
-    finally:
-        nginx.terminate()
+    with grpc.insecure_channel(start_nginx(server).target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as error:
+            stub.ModelInfer(infer_request("call-0"), timeout=TIMEOUT_S)
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert error.value.details() == "no replica can be reached"
 
 
-def test_streams_pass_nginx_as_they_are_made(packages, tmp_path, start_evaserve):
+def test_streams_pass_nginx_as_they_are_made(start_evaserve, start_nginx):
     server = start_evaserve()
-    config = (DEPLOY / "nginx" / "evaserve.conf").read_text()
-    nginx = Nginx(packages / "usr" / "sbin" / "nginx", config, [server.target], tmp_path)
-    try:
-        with grpc.insecure_channel(nginx.target) as channel:
-            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            requests = iter([infer_request("call-0", max_tokens=2000)])
-            answers = stub.ModelStreamInfer(requests, timeout=TIMEOUT_S)
-            assert not next(answers).error_message
-            assert not answered_by(server)
-            assert len(list(answers)) > 1
-    finally:
-        nginx.terminate()
+    with grpc.insecure_channel(start_nginx(server).target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        requests = iter([infer_request("call-0", max_tokens=2000)])
+        answers = stub.ModelStreamInfer(requests, timeout=TIMEOUT_S)
+        assert not next(answers).error_message
+        assert not answered_by(server)
+        assert len(list(answers)) > 1
