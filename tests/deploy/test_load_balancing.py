@@ -130,6 +130,10 @@ def servers(start_evaserve):
     return [start_evaserve("--drain-pause-s=0.5") for _ in range(REPLICAS)]
 
 
+def address_of(servers: list[Evaserve]) -> str:
+    return f"ipv4:{','.join(server.target for server in servers)}"
+
+
 def channel_to(target: str, config: str) -> grpc.Channel:
     text = (DEPLOY / "grpc" / config).read_text()
     return grpc.insecure_channel(target, options=[("grpc.service_config", text)])
@@ -173,8 +177,7 @@ def assert_shares(shares: list[list[int]]) -> None:
 
 
 def test_round_robin_in_the_client(servers):
-    addresses = ",".join(server.target for server in servers)
-    with channel_to(f"ipv4:{addresses}", "round_robin.json") as channel:
+    with channel_to(address_of(servers), "round_robin.json") as channel:
         shares = no_request_is_lost(channel, servers)
     print(f"requests by replica, round robin: {shares}")
     assert_shares(shares)
@@ -230,8 +233,7 @@ def drains_with_an_answer_in_flight(channel: grpc.Channel, stubs: tuple, server:
 
 def test_a_drain_with_an_answer_in_flight_pick_first(servers, stubs):
     """All requests of a client go over one connection, as through a plain Service."""
-    addresses = ",".join(server.target for server in servers)
-    with channel_to(f"ipv4:{addresses}", "behind_proxy.json") as channel:
+    with channel_to(address_of(servers), "behind_proxy.json") as channel:
         drains_with_an_answer_in_flight(channel, stubs, servers[0])
     # It was the one that the requests went to.
     assert len(answered_by(servers[0])) >= PHASE
@@ -242,26 +244,39 @@ def test_a_drain_with_an_answer_in_flight_nginx(servers, stubs, start_nginx):
         drains_with_an_answer_in_flight(channel, stubs, servers[0])
 
 
-def load_without_retries(target: str, seconds: float) -> Load:
-    """What CALLERS have to tell after so long, if nobody sends a request twice for them."""
-    options = [("grpc.lb_policy_name", "round_robin"), ("grpc.enable_retries", 0)]
-    with grpc.insecure_channel(target, options=options) as channel:
+AGE_S = 1  # of connections, after which they end
+LOAD_S = 4
+
+
+def calls_while_connections_end(channel: grpc.Channel) -> Load:
+    with channel:
         load = Load(channel)
-        time.sleep(seconds)
+        time.sleep(LOAD_S)
         load.stop()
+    assert len(load.answered) > PHASE
     return load
 
 
-def test_connections_may_end_for_their_age(start_evaserve, start_nginx):
-    """Each replica closes every connection once a second, while requests run."""
-    servers = [start_evaserve("--max-connection-age-s=1") for _ in range(REPLICAS)]
-    targets = [server.target for server in servers]
-    direct = load_without_retries(f"ipv4:{','.join(targets)}", seconds=4)
-    through_nginx = load_without_retries(start_nginx(*servers).target, seconds=4)
+@pytest.fixture
+def short_connections(start_evaserve) -> list[Evaserve]:
+    """Replicas that close every connection once a second."""
+    return [start_evaserve(f"--max-connection-age-s={AGE_S}") for _ in range(REPLICAS)]
 
-    assert direct.errors == []
-    assert through_nginx.errors == []
-    assert min(len(direct.answered), len(through_nginx.answered)) > PHASE
+
+def test_connections_end_for_their_age_and_no_request_is_lost(short_connections, start_nginx):
+    direct = channel_to(address_of(short_connections), "round_robin.json")
+    assert calls_while_connections_end(direct).errors == []
+    proxied = channel_to(start_nginx(*short_connections).target, "behind_proxy.json")
+    assert calls_while_connections_end(proxied).errors == []
+
+
+def test_without_retries_a_call_at_the_end_of_its_connection_may_be_lost(short_connections):
+    """One that starts in that very moment; whoever loses it hears that it can be repeated."""
+    options = [("grpc.lb_policy_name", "round_robin"), ("grpc.enable_retries", 0)]
+    channel = grpc.insecure_channel(address_of(short_connections), options=options)
+    errors = calls_while_connections_end(channel).errors
+    assert {code for _, code, _ in errors} <= {grpc.StatusCode.UNAVAILABLE}
+    assert len(errors) <= REPLICAS * LOAD_S / AGE_S  # as many connections have ended
 
 
 def test_nginx_says_unavailable_if_there_is_no_replica(start_evaserve, start_nginx):
