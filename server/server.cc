@@ -14,12 +14,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "server/control_options.h"
 #include "server/heap.h"
 #include "server/log.h"
 #include "server/metrics/inference_statistics.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/metrics_server.h"
 #include "server/metrics/process_metrics.h"
+#include "server/model_log.h"
 #include "server/poller.h"
 #include "server/repository/model_repository.h"
 #include "server/repository/repository_control.h"
@@ -33,64 +35,10 @@
 namespace evaserve {
 namespace {
 
-ServingSettings SettingsOf(const Config& config) {
-  ServingSettings settings;
-  settings.engine.max_batch_tokens = config.max_batch_tokens;
-  settings.engine.max_running = config.max_running;
-  settings.engine.waiting.max_waiting = config.max_waiting;
-  settings.engine.waiting.max_waiting_tokens = config.max_waiting_tokens;
-  settings.engine.waiting.max_waiting_bytes = config.max_waiting_mb << 20;
-  settings.engine.max_prompt_tokens = config.max_prompt_tokens;
-  settings.engine.max_new_tokens = config.max_new_tokens;
-  settings.engine.max_queue_time = config.max_queue_time;
-  settings.engine.max_request_time = config.max_request_time;
-  settings.engine.max_piece_wait = config.max_piece_wait;
-  settings.engine.waiting.overload_status = config.overload_status;
-  settings.load.device = config.device;
-  settings.load.dtype = config.dtype;
-  settings.load.packages.are_allowed = config.allow_packages;
-  settings.load.packages.torch_library = config.torch_library;
-  settings.load.state_bytes = config.state_memory_mb << 20;
-  const int num_cores = static_cast<int>(std::thread::hardware_concurrency());
-  settings.num_threads = config.threads > 0 ? config.threads : std::max(num_cores, 1);
-  settings.warmup_tokens = config.warmup_tokens;
-  return settings;
-}
-
-void LogIgnored(const std::string& model, const std::vector<std::string>& directories) {
-  LogEvent(spdlog::level::warn, "not the number of a version, ignored",
-           {{"model", model}, {"directories", absl::StrJoin(directories, ", ")}});
-}
-
-RepositoryControl::Options ControlOptions(const Config& config) {
-  RepositoryControl::Options options{.mode = config.model_control_mode,
-                                     .poll_interval = config.repository_poll,
-                                     .load_at_start = config.load_models,
-                                     .defaults = SettingsOf(config),
-                                     .on_ignored = LogIgnored};
-  if (!config.model_repository.empty()) {
-    options.directory.emplace(config.model_repository, options.defaults);
-  }
-  for (const ModelSpec& model : config.models) options.fixed[model.name] = model.directory;
-  return options;
-}
-
 // The address that was bound; "off" for none.
 std::string WithPort(const std::string& address, int port) {
   if (address.empty()) return "off";
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
-}
-
-void AddInfo(const ReadyModel& ready, nlohmann::ordered_json& fields) {
-  if (ready.tensors != nullptr) {
-    fields["device"] = ready.tensors->info().device;
-    fields["weights_mb"] = ready.tensors->info().weight_bytes >> 20;
-    return;
-  }
-  const ModelInfo& info = ready.engine->info();
-  fields["device"] = info.device;
-  fields["dtype"] = std::string(Name(info.dtype));
-  fields["weights_mb"] = info.weight_bytes >> 20;
 }
 
 // Whether a model is to be there: one of which all was unloaded is not.
@@ -99,27 +47,6 @@ bool IsWanted(const ModelRepository& models, const std::string& name) {
   return std::any_of(all.begin(), all.end(), [&name](const ModelStatus& status) {
     return status.name == name && !IsUnloaded(status);
   });
-}
-
-void LogModel(const ModelStatus& status, const absl::StatusOr<ReadyModel>& ready) {
-  nlohmann::ordered_json fields{{"model", status.name}, {"version", status.version}};
-  if (!status.reason.empty()) fields["reason"] = status.reason;
-  if (status.state == ModelState::kReady && ready.ok()) {
-    AddInfo(*ready, fields);
-  }
-  switch (status.state) {
-    case ModelState::kLoading:
-      return LogEvent(spdlog::level::debug, "loading", fields);
-    case ModelState::kReady:
-      if (status.reason.empty()) return LogEvent(spdlog::level::info, "loaded", fields);
-      return LogEvent(spdlog::level::err, "kept the model as it was", fields);
-    case ModelState::kUnloading:
-      return LogEvent(spdlog::level::info, "unloading", fields);
-    case ModelState::kUnavailable:
-      const bool was_asked_for = status.reason == kUnloadedReason;
-      return LogEvent(was_asked_for ? spdlog::level::info : spdlog::level::err,
-                      was_asked_for ? "unloaded" : "cannot load", fields);
-  }
 }
 
 }  // namespace
@@ -159,6 +86,7 @@ struct Server::Parts {
 
   RepositoryControl::Options MakeControlOptions() {
     RepositoryControl::Options options = ControlOptions(config);
+    options.on_ignored = LogIgnored;
     if (!config.strict_readiness) return options;
     options.on_missing = [this](const std::set<std::string>& missing) { OnMissing(missing); };
     return options;
