@@ -2,11 +2,38 @@
 
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "inference/open_inference.pb.h"
 
 namespace evaserve {
+
+// Raw contents of a tensor with elements of type T.
+template <typename T>
+std::string RawOf(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+// Raw contents of a tensor of BYTES.
+inline std::string RawBytesOf(const std::vector<std::string>& elements) {
+  std::string raw;
+  for (const std::string& element : elements) {
+    raw += RawOf<uint32_t>({static_cast<uint32_t>(element.size())}) + element;
+  }
+  return raw;
+}
+
+// An input without contents.
+inline inference::ModelInferRequest::InferInputTensor& AddInput(
+    const std::string& name, std::string_view datatype, const std::vector<int64_t>& shape,
+    inference::ModelInferRequest& request) {
+  auto& input = *request.add_inputs();
+  input.set_name(name);
+  input.set_datatype(std::string(datatype));
+  input.mutable_shape()->Add(shape.begin(), shape.end());
+  return input;
+}
 
 // A greedy request of up to 100 tokens, with raw contents as Triton's clients send them.
 inline inference::ModelInferRequest InferRequest(const std::vector<std::string>& texts,
@@ -16,16 +43,8 @@ inline inference::ModelInferRequest InferRequest(const std::vector<std::string>&
   request.set_id("request-1");
   (*request.mutable_parameters())["temperature"].set_double_param(0);
   (*request.mutable_parameters())["max_tokens"].set_int64_param(100);
-  auto* input = request.add_inputs();
-  input->set_name("text_input");
-  input->set_datatype("BYTES");
-  input->add_shape(static_cast<int64_t>(texts.size()));
-  std::string& raw = *request.add_raw_input_contents();
-  for (const std::string& text : texts) {
-    const auto length = static_cast<uint32_t>(text.size());
-    raw.append(reinterpret_cast<const char*>(&length), sizeof(length));
-    raw += text;
-  }
+  AddInput("text_input", "BYTES", {std::ssize(texts)}, request);
+  request.add_raw_input_contents(RawBytesOf(texts));
   for (const std::string& output : outputs) request.add_outputs()->set_name(output);
   return request;
 }
@@ -35,11 +54,7 @@ inline inference::ModelInferRequest TensorInferRequest(const std::string& data) 
   inference::ModelInferRequest request;
   request.set_model_name("tensors");
   request.set_id(data);
-  auto& input = *request.add_inputs();
-  input.set_name("input");
-  input.set_datatype("UINT8");
-  input.add_shape(1);
-  input.add_shape(static_cast<int64_t>(data.size()));
+  AddInput("input", "UINT8", {1, std::ssize(data)}, request);
   request.add_raw_input_contents(data);
   return request;
 }

@@ -88,6 +88,13 @@ std::string FakeModelServer::Get(const std::string& path) const {
   return answer;
 }
 
+std::string FakeModelServer::GetOnceItIs(const std::string& start, const std::string& path) const {
+  for (int i = 0; i < 1000 && !Get(path).starts_with(start); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return Get(path);
+}
+
 double FakeModelServer::MetricValue(const std::string& metric) const {
   std::istringstream page(Get("/metrics"));
   for (std::string line; std::getline(page, line);) {

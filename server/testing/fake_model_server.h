@@ -50,6 +50,9 @@ class FakeModelServer {
   // The body of an HTTP answer, after its code and a line feed: "200\nok\n".
   std::string Get(const std::string& path) const;
 
+  // The same, once it begins with `start`; after 10 s, whatever it is.
+  std::string GetOnceItIs(const std::string& start, const std::string& path) const;
+
   // The value of a line of /metrics that begins with `metric`, "name{label=\"value\"}"; 0 if none
   // does.
   double MetricValue(const std::string& metric) const;
