@@ -7,7 +7,6 @@
 #include "kernels/relative_bias.h"
 #include "kernels/window_attend.h"
 #include "models/io/json_fields.h"
-#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -126,10 +125,6 @@ absl::Status CheckBiases(const EvaAttentionConfig& config, int num_heads, int nu
 
 absl::StatusOr<EvaAttentionConfig> ReadEvaAttentionConfig(const nlohmann::json& attn,
                                                           const std::string& where) {
-  if (!attn.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, " is ", JsonExcerpt(attn), "; allowed: an object"));
-  }
   JsonFields fields(attn, where);
   EvaAttentionConfig config;
   config.window = static_cast<int>(fields.Integer("window_size", {}, 1, kMaxSide));

@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/relative_bias.h"
 #include "models/io/json_fields.h"
-#include "models/io/json_file.h"
 
 namespace evaserve {
 namespace {
@@ -31,10 +30,6 @@ absl::StatusOr<std::vector<float>> ReadBias(TensorReader& reader, const std::str
 
 absl::StatusOr<CausalAttentionConfig> ReadCausalAttentionConfig(const nlohmann::json& attn,
                                                                 const std::string& where) {
-  if (!attn.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, " is ", JsonExcerpt(attn), "; allowed: an object"));
-  }
   JsonFields fields(attn, where);
   CausalAttentionConfig config;
   config.window = static_cast<int>(fields.Integer("window_size", {}, 1, kMaxWindow));

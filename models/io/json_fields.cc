@@ -1,6 +1,7 @@
 #include "models/io/json_fields.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "models/io/json_file.h"
@@ -17,6 +18,13 @@ std::optional<int64_t> WholeNumber(const nlohmann::json& value) {
 }
 
 }  // namespace
+
+JsonFields::JsonFields(const nlohmann::json& object, std::string where)
+    : object_(object), where_(std::move(where)) {
+  if (object.is_object()) return;
+  status_ = absl::InvalidArgumentError(
+      absl::StrCat(where_, " is ", JsonExcerpt(object), "; allowed: an object"));
+}
 
 const nlohmann::json* JsonFields::Find(const char* key) const {
   const auto found = object_.find(key);

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -15,9 +14,9 @@ namespace evaserve {
 // fields with one check at its end. An absent key and null are the same. Not thread-safe.
 class JsonFields {
  public:
-  // `where` begins every error message. `object` must outlive this.
-  JsonFields(const nlohmann::json& object, std::string where)
-      : object_(object), where_(std::move(where)) {}
+  // `where` begins every error message. `object`, which must outlive this, may be any value: it is
+  // an error if it is none.
+  JsonFields(const nlohmann::json& object, std::string where);
 
   const absl::Status& status() const { return status_; }
 

@@ -54,6 +54,15 @@ TEST(JsonFieldsTest, KeepsTheFirstError) {
   EXPECT_THAT(fields.status(), IsError(kInvalid, "\"a\""));
 }
 
+TEST(JsonFieldsTest, RefusesWhatIsNoObject) {
+  const auto json = nlohmann::json::parse("[1]");
+  JsonFields fields(json, "file: attn");
+  EXPECT_EQ(fields.Integer("i", 3, 0, 10), 3);
+  EXPECT_FALSE(fields.Has("i"));
+  fields.Integer("j", {}, 0, 10);
+  EXPECT_THAT(fields.status(), IsError(kInvalid, "file: attn is [1]; allowed: an object"));
+}
+
 TEST(JsonFieldsTest, RefusesOtherTypes) {
   const auto json = nlohmann::json::parse(
       R"({"s": "3", "f": 1.5, "n": 1, "big": 18446744073709551615, "list": [1, "x"]})");

@@ -69,6 +69,10 @@ std::string Title(std::string_view name, int64_t version) {
 
 }  // namespace
 
+std::string ThereAre(const std::vector<std::string>& names) {
+  return absl::StrCat("there are: ", names.empty() ? "none" : absl::StrJoin(names, ", "));
+}
+
 const char* Name(ModelState state) {
   switch (state) {
     case ModelState::kLoading:
@@ -248,14 +252,13 @@ absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t 
   auto model = models_.find(name);
   if (model == models_.end()) {
     const std::vector<std::string> names = Names(shown);
-    const std::string told = names.empty() ? "none" : absl::StrJoin(names, ", ");
     if (name.empty() && names.size() > 1) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the model's name is empty and there are several models: ", told));
+          absl::StrCat("the model's name is empty; ", ThereAre(names)));
     }
     if (!name.empty() || names.empty()) {
       return absl::NotFoundError(
-          absl::StrCat("no model \"", std::string(name), "\"; there are: ", told));
+          absl::StrCat("no model \"", std::string(name), "\"; ", ThereAre(names)));
     }
     model = models_.find(names.front());
   }

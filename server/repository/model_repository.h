@@ -56,6 +56,9 @@ using ModelFilter = absl::FunctionRef<bool(std::string_view model)>;
 
 inline bool EveryModel(std::string_view model) { return true; }
 
+// How an error ends that tells which models there are: "there are: a, b", or none.
+std::string ThereAre(const std::vector<std::string>& names);
+
 // The models of a server by name and version, each with its engine. A model that fails to load
 // keeps its reason, and the others serve on. An engine that was replaced or unloaded ends what it
 // has in flight.

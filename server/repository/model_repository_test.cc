@@ -103,7 +103,7 @@ TEST_F(ModelRepositoryTest, WhoIsShownSomeModelsHearsOfThoseOnly) {
   EXPECT_EQ(find("", {"b"}), "b");
   EXPECT_EQ(find("x", {"b"}), "no model \"x\"; there are: b");
   EXPECT_EQ(find("", {}), "no model \"\"; there are: none");
-  EXPECT_EQ(find("", {"a", "c"}), "the model's name is empty and there are several models: a, c");
+  EXPECT_EQ(find("", {"a", "c"}), "the model's name is empty; there are: a, c");
 }
 
 TEST_F(ModelRepositoryTest, AModelThatFailsKeepsItsReasonAndTheOthersServeOn) {

@@ -1,12 +1,12 @@
 #include "server/rpc/open_inference_service.h"
 
+#include <algorithm>
 #include <memory>
-#include <set>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "models/io/json_file.h"
 #include "server/rpc/call_info.h"
 #include "server/rpc/find_model.h"
@@ -87,13 +87,13 @@ struct AskedFor {
 absl::Status WithNames(const absl::Status& status, const AskedFor& asked,
                        const RepositoryControl& control) {
   if (!absl::IsNotFound(status)) return status;
-  std::set<std::string> names;
+  std::vector<std::string> names;
   for (const ModelStatus& known : control.Index()) {
     if (known.name == asked.model) return status;  // a file of it is missing
-    if (asked.caller.MayUse(known.name)) names.insert(known.name);
+    if (asked.caller.MayUse(known.name)) names.push_back(known.name);
   }
-  const std::string told = names.empty() ? "none" : absl::StrJoin(names, ", ");
-  return absl::NotFoundError(absl::StrCat(std::string(status.message()), "; there are: ", told));
+  names.erase(std::unique(names.begin(), names.end()), names.end());  // one for all versions
+  return absl::NotFoundError(absl::StrCat(std::string(status.message()), "; ", ThereAre(names)));
 }
 
 absl::StatusOr<TensorCall::Work> PrepareTensors(std::shared_ptr<TensorEngine> engine,
