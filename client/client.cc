@@ -112,6 +112,17 @@ absl::StatusOr<inference::ModelInferResponse> Client::Infer(
                                              request, CallContext(options, token_));
 }
 
+absl::StatusOr<inference::ModelConfig> Client::ModelConfig(const std::string& model,
+                                                           const CallOptions& options) {
+  inference::ModelConfigRequest request;
+  request.set_name(model);
+  auto response = Call<inference::ModelConfigResponse>(
+      *open_inference_, &inference::GRPCInferenceService::Stub::ModelConfig, request,
+      CallContext(options, token_));
+  if (!response.ok()) return response.status();
+  return response->config();
+}
+
 absl::StatusOr<std::vector<v1::Model>> Client::ListModels(const CallOptions& options) {
   auto response =
       Call<v1::ListModelsResponse>(*inference_, &v1::Inference::Stub::ListModels,

@@ -53,6 +53,10 @@ class Client {
   absl::StatusOr<inference::ModelInferResponse> Infer(const inference::ModelInferRequest& request,
                                                       const CallOptions& options = {});
 
+  // What clients of the Open Inference Protocol are told of `model`; empty for the only one.
+  absl::StatusOr<inference::ModelConfig> ModelConfig(const std::string& model = "",
+                                                     const CallOptions& options = {});
+
   absl::StatusOr<std::vector<v1::Model>> ListModels(const CallOptions& options = {});
 
   // Whether `service`, a model's name or empty for the whole server, takes requests. NotFound if

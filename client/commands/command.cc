@@ -1,5 +1,6 @@
 #include "client/commands/command.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -66,6 +67,14 @@ absl::StatusOr<Client> Connect(const GlobalFlags& flags) {
   }
   absl::StripAsciiWhitespace(&options.token);
   return Client::Connect(flags.server, options);
+}
+
+absl::StatusOr<size_t> MaxTextsPerRequest(size_t num_texts, size_t most, const Session& session) {
+  if (num_texts <= 1) return most;
+  const auto config = session.client.ModelConfig(session.flags.model, session.call);
+  if (!config.ok()) return config.status();
+  if (config->max_batch_size() <= 0) return most;  // any number
+  return std::min(most, static_cast<size_t>(config->max_batch_size()));
 }
 
 void PrintBytes(std::string_view bytes) {

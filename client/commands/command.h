@@ -71,6 +71,10 @@ absl::StatusOr<std::vector<std::string>> ReadLines();
 // A client for the server that `flags` name. Errors: what is wrong with them.
 absl::StatusOr<Client> Connect(const GlobalFlags& flags);
 
+// How many of `num_texts` may go into one request: at most `most`, and what the model takes at a
+// time. Asks the server if it matters.
+absl::StatusOr<size_t> MaxTextsPerRequest(size_t num_texts, size_t most, const Session& session);
+
 // Writes bytes to standard output as they are, at once.
 void PrintBytes(std::string_view bytes);
 

@@ -13,7 +13,7 @@
 namespace evaserve {
 namespace {
 
-constexpr size_t kTextsPerRequest = 32;
+constexpr size_t kMaxTextsPerRequest = 32;
 
 struct FillMaskFlags {
   std::vector<std::string> texts;
@@ -62,9 +62,10 @@ ExitCode RunFillMask(const FillMaskFlags& flags, const Session& session) {
   }
   FillMaskOptions options = flags.options;
   options.model = session.flags.model;
-  for (size_t begin = 0; begin < texts.size(); begin += kTextsPerRequest) {
-    const auto some =
-        std::span(texts).subspan(begin, std::min(kTextsPerRequest, texts.size() - begin));
+  const auto max_texts = MaxTextsPerRequest(texts.size(), kMaxTextsPerRequest, session);
+  if (!max_texts.ok()) return Fail(max_texts.status());
+  for (size_t begin = 0; begin < texts.size(); begin += *max_texts) {
+    const auto some = std::span(texts).subspan(begin, std::min(*max_texts, texts.size() - begin));
     const auto guesses = FillMasks(session.client, some, options, session.call);
     if (!guesses.ok()) return Fail(guesses.status());
     for (size_t i = 0; i < some.size(); ++i) {

@@ -13,8 +13,8 @@ namespace evaserve {
 namespace {
 
 // Of one request: enough to be decoded together, and what the server allows to any beam.
-constexpr int kHypothesesPerRequest = 128;
-constexpr int kTextsPerRequest = 64;
+constexpr size_t kHypothesesPerRequest = 128;
+constexpr size_t kMaxTextsPerRequest = 64;
 constexpr int kUsualBeamSize = 8;  // or less; which one the model has is not known here
 constexpr size_t kBytesPerRequest = 1 << 17;
 
@@ -23,12 +23,15 @@ struct TranslateFlags {
   TranslateOptions options;
 };
 
-// Those at the beginning that go together, at least one.
-std::span<const std::string> FirstRequest(std::span<const std::string> texts,
-                                          const TranslateOptions& options) {
+// At most so many hypotheses are followed together, but at least those of one text.
+size_t MaxTexts(const TranslateOptions& options) {
   const int beam_size = std::max(options.beam_size.value_or(kUsualBeamSize), 1);
-  const auto max_texts =
-      static_cast<size_t>(std::clamp(kHypothesesPerRequest / beam_size, 1, kTextsPerRequest));
+  return std::clamp(kHypothesesPerRequest / static_cast<size_t>(beam_size), size_t{1},
+                    kMaxTextsPerRequest);
+}
+
+// Those at the beginning that go together, at least one.
+std::span<const std::string> FirstRequest(std::span<const std::string> texts, size_t max_texts) {
   size_t count = 0;
   for (size_t bytes = 0; count < std::min(texts.size(), max_texts); ++count) {
     bytes += texts[count].size();
@@ -82,8 +85,10 @@ ExitCode RunTranslate(const TranslateFlags& flags, const Session& session) {
   }
   TranslateOptions options = flags.options;
   options.model = session.flags.model;
+  const auto max_texts = MaxTextsPerRequest(texts.size(), MaxTexts(options), session);
+  if (!max_texts.ok()) return Fail(max_texts.status());
   for (size_t begin = 0; begin < texts.size();) {
-    const auto some = FirstRequest(std::span(texts).subspan(begin), options);
+    const auto some = FirstRequest(std::span(texts).subspan(begin), *max_texts);
     const auto translations = TranslateTexts(some, options, session);
     if (!translations.ok())
       return Fail(InTexts(begin + 1, begin + some.size(), translations.status()));

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "absl/strings/str_join.h"
 #include "models/eva_encoder/testing/random_encoder.h"
 #include "models/testing/status_matchers.h"
 #include "tests/e2e/program.h"
@@ -33,6 +34,7 @@ class FillMaskTest : public testing::Test {
     directory_ = new TempDir;
     RandomEncoder(TinyMaskedLmJson()).Write(directory_->path(), TinyMaskedLmJson());
     WriteFile(directory_->path() / "dict.txt", TinyDictionary());
+    WriteFile(directory_->path() / "serving.json", R"({"max_batch_size": 5})");
     Config config;
     config.models = {{.name = "tiny", .directory = directory_->path()}};
     server_ = new TestServer(config);
@@ -140,6 +142,11 @@ TEST_F(FillMaskTest, EvaFillsLinesInAsJson) {
     EXPECT_EQ(best.at("logprob").get<float>(), want[i][0][0].logprob);
     EXPECT_EQ(best.at("text").get<std::string>(), WithWord(kTexts[i], 0, want[i][0][0].word));
   }
+}
+
+TEST_F(FillMaskTest, EvaSendsAsManyLinesAsTheModelTakes) {
+  const Texts texts(12, kTexts[0]);
+  EXPECT_THAT(EvaFillMask({"-", "--json"}, absl::StrJoin(texts, "\n")), SizeIs(texts.size()));
 }
 
 TEST_F(FillMaskTest, EvaRefusesTextsWithoutAMask) {

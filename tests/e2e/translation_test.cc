@@ -30,6 +30,7 @@ class TranslationTest : public testing::Test {
   static void SetUpTestSuite() {
     directory_ = new TempDir;
     RandomTranslation(TinyTranslationJson()).WriteModel(directory_->path());
+    WriteFile(directory_->path() / "serving.json", R"({"max_batch_size": 5})");
     Config config;
     config.models = {{.name = "tiny", .directory = directory_->path()}};
     server_ = new TestServer(config);
@@ -132,7 +133,7 @@ TEST_F(TranslationTest, AnErrorTellsWhichLinesItMeans) {
   const std::string input = std::string(40, '\n') + "e4\n\xff\n";
   Program eva(EVA_PROGRAM, {"translate", "--server", server_->target(), "-"}, input);
   EXPECT_EQ(eva.Wait(), 1);
-  EXPECT_THAT(eva.Error(), HasSubstr("in texts 33 to 42, blank ones not counted: "
+  EXPECT_THAT(eva.Error(), HasSubstr("in texts 41 to 42, blank ones not counted: "
                                      "text_input: row 1 is not UTF-8"));
 }
 
