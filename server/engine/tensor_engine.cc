@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "models/memory_guard.h"
@@ -170,25 +171,25 @@ void TensorEngine::RunBatch(WaitingList batch) {
     stats.rows += one.request.batch;
     observer_.OnFirstStep(Between(one.submitted, start));
   }
-  absl::StatusOr<std::vector<TensorModel::Outputs>> results = RunModel(batch);
+  Results results = RunModel(batch);
   stats.duration = Between(start, Clock::now());
   observer_.OnStep(stats);
-  if (!results.ok()) return RunOneByOne(std::move(batch), results.status(), start);
-  for (size_t i = 0; i < batch.size(); ++i) {
-    End(std::move(batch[i]), absl::OkStatus(), std::move((*results)[i]), start);
-  }
+  Answer(std::move(batch), std::move(results), start);
 }
 
-absl::StatusOr<std::vector<TensorModel::Outputs>> TensorEngine::RunModel(
-    std::span<const Waiting> batch) {
+TensorEngine::Results TensorEngine::RunModel(std::span<const Waiting> batch) {
+  if (!lost_.ok()) return lost_;
   std::vector<const TensorModel::Inputs*> inputs;
   inputs.reserve(batch.size());
   for (const Waiting& one : batch) inputs.push_back(&one.request.inputs);
   running_ = batch;
   clock_.Start(Clock::now());
-  absl::StatusOr<std::vector<TensorModel::Outputs>> results =
-      GuardMemory("the pass", [&] { return model_->Run(inputs); });
+  Results results = GuardMemory("the pass", [&] { return model_->Run(inputs); });
   clock_.Stop();
+  if (absl::IsUnavailable(results.status())) {
+    lost_ = results.status();
+    options_.on_model_lost(lost_);  // nobody is sent here again
+  }
   if (!results.ok()) return results;
   const size_t num_outputs = info().outputs.size();
   const bool is_complete =
@@ -214,24 +215,39 @@ absl::Status TensorEngine::WhyUnwanted(const Waiting& one) const {
   return absl::CancelledError("the request was cancelled");
 }
 
-void TensorEngine::RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start) {
-  if (absl::IsUnavailable(status)) options_.on_model_lost(status);  // nobody is sent here again
-  bool again = batch.size() > 1 && !absl::IsUnavailable(status) && !absl::IsCancelled(status);
-  absl::StatusOr<std::vector<TensorModel::Outputs>> result = status;
+void TensorEngine::Answer(WaitingList batch, Results results, TimePoint start) {
+  const absl::Status status = results.status();
+  if (status.ok()) {
+    for (size_t i = 0; i < batch.size(); ++i) {
+      End(std::move(batch[i]), absl::OkStatus(), std::move((*results)[i]), start);
+    }
+  } else if (batch.size() == 1 || absl::IsUnavailable(status) || absl::IsCancelled(status)) {
+    for (Waiting& one : batch) {
+      absl::Status unwanted = WhyUnwanted(one);
+      End(std::move(one), unwanted.ok() ? status : unwanted, {}, start);
+    }
+  } else {
+    const auto middle = batch.begin() + std::ssize(batch) / 2;
+    WaitingList second(std::make_move_iterator(middle), std::make_move_iterator(batch.end()));
+    batch.erase(middle, batch.end());
+    RunAgain(std::move(batch), start);
+    RunAgain(std::move(second), start);
+  }
+}
+
+void TensorEngine::RunAgain(WaitingList batch, TimePoint start) {
+  WaitingList wanted;
   for (Waiting& one : batch) {
     absl::Status unwanted = WhyUnwanted(one);
-    if (again && unwanted.ok()) {
-      result = RunModel({&one, 1});
-      if (result.ok()) {
-        End(std::move(one), absl::OkStatus(), std::move(result->front()), start);
-        continue;
-      }
-      again = !absl::IsUnavailable(result.status());
-      if (!again) options_.on_model_lost(result.status());
-      unwanted = absl::IsCancelled(result.status()) ? WhyUnwanted(one) : absl::OkStatus();
+    if (unwanted.ok()) {
+      wanted.push_back(std::move(one));
+    } else {
+      End(std::move(one), std::move(unwanted), {}, start);
     }
-    End(std::move(one), unwanted.ok() ? result.status() : unwanted, {}, start);
   }
+  if (wanted.empty()) return;
+  Results results = RunModel(wanted);
+  Answer(std::move(wanted), std::move(results), start);
 }
 
 void TensorEngine::EndExpired(WaitingList list) {

@@ -80,6 +80,7 @@ class TensorEngine : public ModelEngine {
     TimePoint submitted;
   };
   using WaitingList = std::vector<Waiting>;
+  using Results = absl::StatusOr<std::vector<TensorModel::Outputs>>;
 
   // What the thread has to do next.
   struct Work {
@@ -96,12 +97,15 @@ class TensorEngine : public ModelEngine {
   bool IsIdle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_in_flight_ == 0; }
 
   void RunBatch(WaitingList batch);
-  absl::StatusOr<std::vector<TensorModel::Outputs>> RunModel(std::span<const Waiting> batch);
+  Results RunModel(std::span<const Waiting> batch);
   // Whether anybody waits for the pass that runs.
   bool IsWanted();
   // Ok if somebody waits for this one.
   absl::Status WhyUnwanted(const Waiting& one) const ABSL_LOCKS_EXCLUDED(mutex_);
-  void RunOneByOne(WaitingList batch, const absl::Status& status, TimePoint start);
+  // Ends the requests of a pass that came to `results`. If it has failed, it is tried again in
+  // halves: only who is at fault fails, and the others need few passes to be done.
+  void Answer(WaitingList batch, Results results, TimePoint start);
+  void RunAgain(WaitingList batch, TimePoint start);
   void End(Waiting one, absl::Status status, TensorModel::Outputs outputs, TimePoint start);
   void EndExpired(WaitingList list);
   void EndAll(WaitingList list, const absl::Status& status);
@@ -114,6 +118,7 @@ class TensorEngine : public ModelEngine {
   // The thread's.
   EngineState published_;
   std::span<const Waiting> running_;  // what the model has now
+  absl::Status lost_;                 // why the model is, if it is
 
   mutable absl::Mutex mutex_;
   BatchQueue queue_ ABSL_GUARDED_BY(mutex_);

@@ -179,7 +179,9 @@ TEST_F(TensorEngineTest, ItsEndEndsThoseThatWait) {
 TEST_F(TensorEngineTest, ALostModelIsToldAndNothingRunsAgain) {
   absl::Status lost;
   Restart({.on_model_lost = [&lost](const absl::Status& status) { lost = status; }});
-  control_->FailIf([](std::string_view) { return absl::UnavailableError("no device"); });
+  control_->FailIf([](std::string_view data) {
+    return data == "first" ? absl::OkStatus() : absl::UnavailableError("no device");
+  });
   HoldModel();
   for (const char* data : {"a", "b"}) ASSERT_TRUE(Submit(data).ok());
 
@@ -187,7 +189,9 @@ TEST_F(TensorEngineTest, ALostModelIsToldAndNothingRunsAgain) {
 
   EXPECT_TRUE(absl::IsUnavailable(Take(2).completion.status));
   EXPECT_TRUE(absl::IsUnavailable(lost));
-  EXPECT_THAT(control_->passes(), ElementsAre(1, 2)) << "no second try";
+  ASSERT_TRUE(Submit("c").ok());
+  EXPECT_TRUE(absl::IsUnavailable(Take(3).completion.status));
+  EXPECT_THAT(control_->passes(), ElementsAre(1, 2)) << "no second try, and none of others";
 }
 
 TEST_F(TensorEngineTest, AModelThatIsLostAtTheSecondTryRunsNoThird) {

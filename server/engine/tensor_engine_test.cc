@@ -8,6 +8,7 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/fakes/tensor_engine_fixture.h"
 
@@ -44,12 +45,20 @@ TEST_F(TensorEngineTest, OnlyTheGuiltyOneOfABatchFails) {
     return data == "bad" ? absl::InvalidArgumentError("bad tensor") : absl::OkStatus();
   });
   HoldModel();
-  for (const char* data : {"good", "bad"}) ASSERT_TRUE(Submit(data).ok());
+  const std::vector<std::string> all = {"a", "b", "c", "d", "e", "bad", "g", "h"};
+  for (const std::string& data : all) ASSERT_TRUE(Submit(data).ok());
 
   control_->Release();
 
-  EXPECT_EQ(Take(1).outputs[0].data, "good");
-  EXPECT_TRUE(absl::IsInvalidArgument(Take(2).completion.status));
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Result result = Take(i + 1);
+    if (all[i] == "bad") {
+      EXPECT_EQ(result.completion.status, absl::InvalidArgumentError("bad tensor"));
+    } else {
+      EXPECT_EQ(result.outputs[0].data, all[i]);
+    }
+  }
+  EXPECT_THAT(control_->passes(), ElementsAre(1, 8, 4, 4, 2, 1, 1, 2)) << "halves, not one by one";
 }
 
 TEST_F(TensorEngineTest, OneThatFailsAloneIsNotTriedAgain) {
