@@ -1,10 +1,10 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 #include <new>
+
+#include "kernels/aligned_memory.h"
 
 namespace evaserve {
 
@@ -21,21 +21,17 @@ class AlignedBuffer {
 
  private:
   static constexpr size_t kGrain = 4096;
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
 
   void Grow(size_t bytes) {
     data_.reset();  // first, as nobody needs both
     size_ = 0;
     if (bytes > std::numeric_limits<ptrdiff_t>::max() - kGrain) throw std::bad_alloc();
     const size_t rounded = (bytes + kGrain - 1) / kGrain * kGrain;
-    data_.reset(std::aligned_alloc(64, rounded));
-    if (data_ == nullptr) throw std::bad_alloc();
+    data_ = AllocateAligned(rounded);
     size_ = rounded;
   }
 
-  std::unique_ptr<void, Free> data_;
+  AlignedMemory data_;
   size_t size_ = 0;
 };
 

@@ -35,8 +35,10 @@ inline float ToFloat(BFloat16 value) { return std::bit_cast<float>(uint32_t{valu
 // Rounds to nearest, ties to even; a NaN stays a NaN.
 inline BFloat16 ToBFloat16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if (std::isnan(value)) return {static_cast<uint16_t>((bits >> 16) | 0x40)};
-  return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+  // By bits, not isnan(): loops over this are vectorized.
+  const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+  const uint32_t quiet = (bits >> 16) | 0x40, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return {static_cast<uint16_t>(is_nan ? quiet : rounded)};
 }
 
 // IEEE 754 binary16.

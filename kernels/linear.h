@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 
+#include "kernels/aligned_memory.h"
 #include "kernels/dtype.h"
 #include "kernels/worker_pool.h"
 
@@ -40,17 +40,13 @@ class PackedWeight {
   float at(int64_t out, int64_t in) const { return LoadElement(data(), dtype_, index(out, in)); }
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
-
   int64_t index(int64_t out, int64_t in) const;
 
   DType dtype_ = DType::kFloat32;
   int64_t out_features_ = 0;
   int64_t in_features_ = 0;
   int64_t bytes_ = 0;
-  std::unique_ptr<void, Free> data_;
+  AlignedMemory data_;
 };
 
 struct LinearParams {

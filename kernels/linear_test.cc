@@ -135,14 +135,36 @@ TEST_F(LinearTest, AddsTheBiasOnceOnEveryInstructionSet) {
 }
 
 TEST_F(LinearTest, PackedWeightsCanBeReadBack) {
-  const std::vector<float> w = RandomVector(70 * 9, 1.f, 1);
+  constexpr int kOut = 70;
+  for (const int in : {1, 9, 600}) {  // the last is read in pieces
+    const std::vector<float> w = RandomVector(kOut * in, 1.f, 1);
+    for (const DType from : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+      std::vector<float> stored(w.size());
+      for (size_t i = 0; i < w.size(); ++i) StoreElement(stored.data(), from, i, w[i]);
+      const WeightView view = {stored.data(), from, kOut, in};
+      for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+        SCOPED_TRACE(testing::Message() << in << " " << Name(from) << " " << Name(dtype));
+        const PackedWeight packed = PackedWeight::Pack({&view, 1}, dtype);
+        for (int i = 0; i < kOut * in; ++i) {
+          const float value = LoadElement(stored.data(), from, i);
+          const float want = dtype == DType::kFloat32 ? value : ToFloat(ToBFloat16(value));
+          ASSERT_EQ(packed.at(i / in, i % in), want) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(LinearTest, PaddingIsZero) {
+  const std::vector<float> w(70 * 9, 1.f);
   const WeightView view = {w.data(), DType::kFloat32, 70, 9};
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     const PackedWeight packed = PackedWeight::Pack({&view, 1}, dtype);
-    for (int i = 0; i < 70 * 9; ++i) {
-      const float want = dtype == DType::kFloat32 ? w[i] : ToFloat(ToBFloat16(w[i]));
-      ASSERT_EQ(packed.at(i / 9, i % 9), want) << i;
-    }
+    const int64_t room = packed.bytes() / SizeOf(dtype);
+    EXPECT_GT(room, std::ssize(w));
+    float sum = 0;
+    for (int64_t i = 0; i < room; ++i) sum += LoadElement(packed.data(), dtype, i);
+    EXPECT_EQ(sum, 70 * 9);
   }
 }
 
