@@ -5,6 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/give_way.h"
+
 namespace evaserve {
 namespace {
 
@@ -77,6 +79,7 @@ void PackBlock(std::span<const Row> rows, DType dtype, int64_t num_units, std::b
       PackUnits(i < std::ssize(rows) ? rows[i] : Row(), dtype, begin, end,
                 to + (begin * kLinearBlock + i) * kUnitBytes);
     }
+    GiveWay();
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/give_way.h"
+
 namespace evaserve {
 namespace {
 
@@ -35,6 +37,7 @@ RopeTables::RopeTables(const RopeOptions& options) : num_positions_(options.num_
       cos_.push_back(std::cos(angle));
       sin_.push_back(std::sin(angle));
     }
+    GiveWay();
   }
 }
 

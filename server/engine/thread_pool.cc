@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/give_way.h"
 
 namespace evaserve {
 namespace {
@@ -55,7 +56,10 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::Run(int num_tasks, absl::FunctionRef<void(int task, int worker)> fn) {
   if (helpers_.empty() || num_tasks <= 1) {
-    for (int task = 0; task < num_tasks; ++task) fn(task, 0);
+    for (int task = 0; task < num_tasks; ++task) {
+      fn(task, 0);
+      GiveWay();
+    }
     return;
   }
   fn_ = &fn;
@@ -108,6 +112,7 @@ void ThreadPool::RunTask(int task, int worker) noexcept {
   } catch (...) {
     if (!has_failed_.exchange(true)) failure_ = std::current_exception();
   }
+  GiveWay();
 }
 
 void ThreadPool::RethrowFailure() {

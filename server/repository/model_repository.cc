@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/give_way.h"
 #include "models/memory_guard.h"
 #include "server/engine/thread_pool.h"
 #include "server/repository/warm_up.h"
@@ -39,16 +40,18 @@ std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
 }
 
 // Runs `work`, which may take a core for long, so that the threads of other models go first where
-// cores are few; but not the helpers of a pool that it uses. On a thread of its own: those that are
+// cores are few: at a low priority, and giving way now and then. The helpers of a pool that it uses
+// do not, as they will serve. On a thread of its own: those that are
 // started later inherit a priority, and without privileges none can be raised again. What it throws
 // is thrown here.
 template <typename Work>
-std::invoke_result_t<Work> AtLowPriority(Work work) {
+std::invoke_result_t<Work> InBackground(Work work) {
   constexpr int kNice = 10;
   std::packaged_task<std::invoke_result_t<Work>()> task(std::move(work));
   std::thread thread([&] {
     pthread_setname_np(pthread_self(), "eva-load");
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
+    const BackgroundScope in_background;
     task();
   });
   thread.join();
@@ -95,7 +98,7 @@ bool IsUnloaded(const ModelStatus& status) {
 absl::StatusOr<AnyEngine> ModelRepository::MakeEngine(const ModelSource& source) const {
   const ServingSettings& settings = source.settings;
   auto loaded = std::make_shared<LoadedModel>(settings.num_threads);
-  absl::StatusOr<AnyModel> model = AtLowPriority([&]() -> absl::StatusOr<AnyModel> {
+  absl::StatusOr<AnyModel> model = InBackground([&]() -> absl::StatusOr<AnyModel> {
     auto made = options_.load_model(source.directory, settings.load, loaded->pool);
     if (!made.ok()) return made;
     absl::Status status = WarmUpIfItGenerates(*made, settings.warmup_tokens);

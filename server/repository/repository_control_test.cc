@@ -1,12 +1,28 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <string>
 
 #include "absl/synchronization/notification.h"
+#include "kernels/give_way.h"
 #include "models/testing/status_matchers.h"
 #include "server/repository/repository_on_disk.h"
+
+namespace {
+
+thread_local int num_yields = 0;
+
+}  // namespace
+
+// Instead of the system's.
+extern "C" int sched_yield() noexcept {
+  ++num_yields;
+  return static_cast<int>(syscall(SYS_sched_yield));
+}
 
 namespace evaserve {
 namespace {
@@ -15,6 +31,22 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class RepositoryControlTest : public RepositoryOnDisk {};
+
+// Beside requests, which go first.
+TEST_F(RepositoryControlTest, LoadsInTheBackground) {
+  Write("m/config.json");
+  int yields = 0;
+  before_load_ = [&yields] {
+    const int before = num_yields;
+    const TimePoint end = Clock::now() + std::chrono::milliseconds(2);
+    while (Clock::now() < end) GiveWay();
+    yields = num_yields - before;
+  };
+
+  ASSERT_TRUE(Start({}).ok());
+
+  EXPECT_GE(yields, 1);
+}
 
 TEST_F(RepositoryControlTest, LoadsAllAtTheStartAndKeepsWhatFails) {
   Write("good/config.json");
