@@ -67,11 +67,13 @@ def idle_connections_bytes(build: pathlib.Path, server: Server, count: int) -> i
         return server.resident_bytes() - before
 
 
-def p99_beside_loading(load: Load, server: Server, concurrency: int) -> tuple[float, int]:
-    """In ms, of calls while the server loads its repository's other model and unloads it all the
-    time; and how often it did."""
+def p99_beside_loading(
+    load: Load, server: Server, concurrency: int, every_s: float
+) -> tuple[float, int]:
+    """In ms, of calls while the server loads its repository's other model and unloads it, again
+    every `every_s` seconds or as soon as it can; and how often it did."""
     script = ROOT / "bench/overhead/load_model.py"
-    command = [PYTHON, script, server.target, "demo"]
+    command = [PYTHON, script, server.target, "demo", "--every", str(every_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as loading:
         if loading.stdout.readline() != b"ready\n":
             raise LoadFailed(f"{server.name}: {script.name} did not start")
