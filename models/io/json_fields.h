@@ -14,8 +14,8 @@ namespace evaserve {
 // fields with one check at its end. An absent key and null are the same. Not thread-safe.
 class JsonFields {
  public:
-  // `where` begins every error message. `object`, which must outlive this, may be any value: it is
-  // an error if it is none.
+  // `where` begins every error message. `object` must outlive this; if it is no object, that is the
+  // first error.
   JsonFields(const nlohmann::json& object, std::string where);
 
   const absl::Status& status() const { return status_; }
