@@ -1,5 +1,5 @@
-// What ThreadSanitizer is told about the distribution's gRPC. Part of every program of the tsan
-// preset.
+// What ThreadSanitizer is told about the distribution's gRPC and civetweb. Part of every program of
+// the tsan preset.
 //
 // The library is not built with the sanitizer, so the order that its atomics make is unknown: what
 // it copies, frees and hands from thread to thread looks like races. Nothing here names a function
@@ -27,6 +27,7 @@ const char* __tsan_default_suppressions() {
       "called_from_lib:libabsl_synchronization.so\n"
       "called_from_lib:libabsl_time.so\n"
       "called_from_lib:libabsl_time_zone.so\n"
+      "called_from_lib:libcivetweb.so\n"  // gmtime(), for the header Date
       "called_from_lib:libcrypto.so\n"
       "called_from_lib:libprotobuf.so\n"
       "called_from_lib:libssl.so\n"
