@@ -1,10 +1,10 @@
 #pragma once
 
-#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <memory>
-#include <sstream>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -15,8 +15,7 @@ namespace evaserve {
 class CapturedLog {
  public:
   CapturedLog() {
-    auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(lines_);
-    auto logger = std::make_shared<spdlog::logger>("captured", std::move(sink));
+    auto logger = std::make_shared<spdlog::logger>("captured", lines_);
     logger->set_level(spdlog::level::trace);
     spdlog::set_default_logger(std::move(logger));
   }
@@ -27,15 +26,33 @@ class CapturedLog {
 
   // How often `text` is in it.
   int Count(std::string_view text) const {
-    const std::string all = lines_.str();
+    const std::string all = lines_->Text();
     int count = 0;
     for (size_t at = 0; (at = all.find(text, at)) != std::string::npos; at += text.size()) ++count;
     return count;
   }
 
  private:
+  class Lines : public spdlog::sinks::base_sink<std::mutex> {
+   public:
+    std::string Text() {
+      const std::lock_guard lock(mutex_);
+      return text_;
+    }
+
+   private:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+      spdlog::memory_buf_t line;
+      formatter_->format(message, line);
+      text_.append(line.data(), line.size());
+    }
+    void flush_() override {}
+
+    std::string text_;
+  };
+
   const std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
-  std::ostringstream lines_;
+  const std::shared_ptr<Lines> lines_ = std::make_shared<Lines>();
 };
 
 }  // namespace evaserve
