@@ -206,7 +206,7 @@ TEST(GenerateTest, ASlowReaderRestsItsOwnSequenceOnly) {
   }
 
   EXPECT_TRUE(is_resting);
-  EXPECT_EQ(server.MetricValue("evaserve_running_sequences{model=\"fake\"}"), 1);
+  EXPECT_TRUE(server.WaitForMetric("evaserve_running_sequences{model=\"fake\"}", 1));
   const GeneratedText result = ReadAll(*slow);
   EXPECT_TRUE(result.status.ok()) << result.status.error_message();
   EXPECT_EQ(result.text.size(), static_cast<size_t>(kTokens));
