@@ -3,7 +3,6 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "models/memory_guard.h"
@@ -165,6 +164,7 @@ TensorEngine::WaitingList TensorEngine::Remove(const std::vector<uint64_t>& ids)
 }
 
 void TensorEngine::RunBatch(WaitingList batch) {
+  if (!lost_.ok()) return EndAll(std::move(batch), lost_);
   const TimePoint start = Clock::now();
   StepStats stats{.num_sequences = static_cast<int>(batch.size())};
   for (const Waiting& one : batch) {
@@ -174,7 +174,7 @@ void TensorEngine::RunBatch(WaitingList batch) {
   Results results = RunModel(batch);
   stats.duration = Between(start, Clock::now());
   observer_.OnStep(stats);
-  Answer(std::move(batch), std::move(results), start);
+  Answer(batch, std::move(results), start);
 }
 
 TensorEngine::Results TensorEngine::RunModel(std::span<const Waiting> batch) {
@@ -215,7 +215,7 @@ absl::Status TensorEngine::WhyUnwanted(const Waiting& one) const {
   return absl::CancelledError("the request was cancelled");
 }
 
-void TensorEngine::Answer(WaitingList batch, Results results, TimePoint start) {
+void TensorEngine::Answer(std::span<Waiting> batch, Results results, TimePoint start) {
   const absl::Status status = results.status();
   if (status.ok()) {
     for (size_t i = 0; i < batch.size(); ++i) {
@@ -227,27 +227,25 @@ void TensorEngine::Answer(WaitingList batch, Results results, TimePoint start) {
       End(std::move(one), unwanted.ok() ? status : unwanted, {}, start);
     }
   } else {
-    const auto middle = batch.begin() + std::ssize(batch) / 2;
-    WaitingList second(std::make_move_iterator(middle), std::make_move_iterator(batch.end()));
-    batch.erase(middle, batch.end());
-    RunAgain(std::move(batch), start);
-    RunAgain(std::move(second), start);
+    const size_t half = batch.size() / 2;
+    RunAgain(batch.first(half), start);
+    RunAgain(batch.subspan(half), start);
   }
 }
 
-void TensorEngine::RunAgain(WaitingList batch, TimePoint start) {
-  WaitingList wanted;
+void TensorEngine::RunAgain(std::span<Waiting> batch, TimePoint start) {
+  size_t num_wanted = 0;
   for (Waiting& one : batch) {
     absl::Status unwanted = WhyUnwanted(one);
-    if (unwanted.ok()) {
-      wanted.push_back(std::move(one));
-    } else {
+    if (!unwanted.ok()) {
       End(std::move(one), std::move(unwanted), {}, start);
+    } else if (Waiting& place = batch[num_wanted++]; &place != &one) {
+      place = std::move(one);
     }
   }
-  if (wanted.empty()) return;
-  Results results = RunModel(wanted);
-  Answer(std::move(wanted), std::move(results), start);
+  if (num_wanted == 0) return;
+  batch = batch.first(num_wanted);
+  Answer(batch, RunModel(batch), start);
 }
 
 void TensorEngine::EndExpired(WaitingList list) {

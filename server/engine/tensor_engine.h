@@ -36,8 +36,8 @@ struct TensorRequest {
 };
 
 // Runs the requests of one TensorModel together, in batches that BatchQueue forms. While a batch
-// runs the next one gathers. A batch that fails is tried again one request at a time, so that only
-// the guilty ones end.
+// runs the next one gathers. A batch that fails is tried again in halves, so that only the guilty
+// ones fail.
 //
 // Of EngineOptions, those hold that are about batches, waiting and time. Owns one thread.
 // Thread-safe.
@@ -103,9 +103,9 @@ class TensorEngine : public ModelEngine {
   // Ok if somebody waits for this one.
   absl::Status WhyUnwanted(const Waiting& one) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the requests of a pass that came to `results`. If it has failed, it is tried again in
-  // halves: only who is at fault fails, and the others need few passes to be done.
-  void Answer(WaitingList batch, Results results, TimePoint start);
-  void RunAgain(WaitingList batch, TimePoint start);
+  // halves: beside one request at fault, n others need 2 log2(n) more passes, or 2 n if all are.
+  void Answer(std::span<Waiting> batch, Results results, TimePoint start);
+  void RunAgain(std::span<Waiting> batch, TimePoint start);
   void End(Waiting one, absl::Status status, TensorModel::Outputs outputs, TimePoint start);
   void EndExpired(WaitingList list);
   void EndAll(WaitingList list, const absl::Status& status);

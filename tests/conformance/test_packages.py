@@ -136,7 +136,7 @@ def test_the_package_refuses_what_its_declaration_cannot_say(client):
 
 
 def test_a_batch_with_a_bad_request_serves_the_others_right(client):
-    """The batch runs again one by one."""
+    """The batch runs again in halves."""
     good, bad = numpy.array([[1, 2, 3]]), numpy.array([[1, 77]])
     alone = client.infer("ragged", [tensor("ids", good)]).as_numpy("mean")
     results = together(client, "ragged", [("ids", ids) for ids in (good, bad, good)])
