@@ -20,13 +20,14 @@ class AlignedBuffer {
   }
 
  private:
-  static constexpr size_t kGrain = 4096;
+  static constexpr size_t kGrain = 4096;  // of what is small
 
   void Grow(size_t bytes) {
     data_.reset();  // first, as nobody needs both
     size_ = 0;
-    if (bytes > std::numeric_limits<ptrdiff_t>::max() - kGrain) throw std::bad_alloc();
-    const size_t rounded = (bytes + kGrain - 1) / kGrain * kGrain;
+    if (bytes > std::numeric_limits<ptrdiff_t>::max() - kHugePage) throw std::bad_alloc();
+    const size_t grain = bytes < kHugePage ? kGrain : kHugePage;
+    const size_t rounded = (bytes + grain - 1) / grain * grain;
     data_ = AllocateAligned(rounded);
     size_ = rounded;
   }

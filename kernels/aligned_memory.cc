@@ -1,7 +1,9 @@
 #include "kernels/aligned_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -11,8 +13,13 @@ namespace evaserve {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kPage = 4096;
-constexpr size_t kHugePage = size_t{2} << 20;
+
+// A sanitizer watches only what it allocates itself.
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kMappedFrom = std::numeric_limits<size_t>::max();
+#else
+constexpr size_t kMappedFrom = kHugePage;
+#endif
 
 size_t RoundUp(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -47,11 +54,12 @@ void FreeAligned::operator()(void* memory) const {
 AlignedMemory AllocateAligned(size_t bytes) {
   if (bytes > std::numeric_limits<ptrdiff_t>::max() / 2) throw std::bad_alloc();
   AlignedMemory memory;
-  if (bytes >= kHugePage) {
-    const size_t rounded = RoundUp(bytes, kPage);
+  if (bytes >= kMappedFrom) {
+    const size_t rounded = RoundUp(bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
     memory = AlignedMemory(Map(rounded), {rounded});
   } else {
-    memory = AlignedMemory(std::aligned_alloc(kAlignment, RoundUp(bytes, kAlignment)));
+    memory = AlignedMemory(
+        std::aligned_alloc(kAlignment, RoundUp(std::max(bytes, size_t{1}), kAlignment)));
   }
   if (memory == nullptr) throw std::bad_alloc();
   return memory;

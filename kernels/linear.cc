@@ -10,11 +10,11 @@
 namespace evaserve {
 namespace {
 
-// What lies together: one float32 or two bfloat16.
+// Elements of a row that are stored next to each other: one float32 or two bfloat16.
 constexpr int64_t kUnitBytes = 4;
 
-// Of a row, read at a time: so few that those of all rows of a block, which are put between each
-// other, stay in a core's first cache.
+// Of a row, read at a time: so few that those of all rows of a block, which are interleaved, stay
+// in the L1 cache.
 constexpr int64_t kTileUnits = 64;
 
 // A row of one of the matrices that are stacked. No matrix: padding.
