@@ -9,7 +9,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// What others wait for at most. Giving way costs a hundredth of it where nobody waits.
+// How long a thread keeps its core, about. Giving way costs a hundredth of it where nobody waits.
 constexpr std::chrono::microseconds kTurn{50};
 
 thread_local bool is_in_background = false;

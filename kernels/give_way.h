@@ -2,8 +2,8 @@
 
 namespace evaserve {
 
-// While it exists, this thread works in the background: nobody waits for what it does as those do
-// whose requests other threads answer. At most one on a thread at a time.
+// While it exists, the work of this thread is less urgent than that of threads that answer
+// requests. At most one on a thread at a time.
 class BackgroundScope {
  public:
   BackgroundScope();
@@ -12,12 +12,12 @@ class BackgroundScope {
   BackgroundScope& operator=(const BackgroundScope&) = delete;
 };
 
-// If this thread works in the background, lets those that wait for its core run. For loops that
-// take long, every few microseconds.
+// Within a BackgroundScope, lets threads that wait for this one's core run. For loops that take
+// long, every few microseconds.
 //
 // A low priority alone does not do that: once its turn has come, a thread keeps its core for some
-// milliseconds, and Linux moves none that waits for it to a core whose own pauses are short
-// (sched_migration_cost), although that one is free.
+// milliseconds, and Linux does not migrate a thread that waits for it to another core whose idle
+// periods are short (sched_migration_cost), even if that core is idle.
 void GiveWay();
 
 }  // namespace evaserve

@@ -8,7 +8,7 @@
 namespace evaserve {
 namespace {
 
-constexpr size_t kReadAtATime = 4096;
+constexpr size_t kElementsPerTurn = 4096;
 
 std::optional<DType> WeightType(const std::string& name) {
   if (name == "F32") return DType::kFloat32;
@@ -41,7 +41,7 @@ std::vector<float> TensorReader::Vector(const std::string& name,
   std::vector<float> values(view.out_features * view.in_features);
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = LoadElement(view.data, view.dtype, static_cast<int64_t>(i));
-    if (i % kReadAtATime == 0) GiveWay();
+    if (i % kElementsPerTurn == 0) GiveWay();
   }
   vector_bytes_ += static_cast<int64_t>(values.size() * sizeof(float));
   return values;

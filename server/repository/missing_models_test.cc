@@ -1,12 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "server/repository/repository_on_disk.h"
+#include "server/repository/testing/repository_on_disk.h"
 
 namespace evaserve {
 namespace {

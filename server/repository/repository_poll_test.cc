@@ -1,10 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "server/repository/repository_on_disk.h"
+#include "server/repository/testing/repository_on_disk.h"
 
 namespace evaserve {
 namespace {

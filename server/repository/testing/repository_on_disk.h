@@ -3,14 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/synchronization/notification.h"
 #include "models/testing/temp_dir.h"
+#include "nlohmann/json.hpp"
 #include "server/repository/repository_control.h"
 #include "tests/fakes/fake_engine.h"
 
@@ -18,7 +24,8 @@ namespace evaserve {
 
 inline constexpr std::chrono::milliseconds kOften{5};  // for a directory to be looked at
 
-// A repository on disk; a model whose config.json says "broken" fails to load.
+// A fixture: a repository on disk, and what controls it. A model whose config.json says "broken"
+// fails to load.
 class RepositoryOnDisk : public testing::Test {
  protected:
   RepositoryOnDisk() : models_(RepositoryOptions()) {}
