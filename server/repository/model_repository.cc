@@ -39,11 +39,10 @@ std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
   return std::shared_ptr<SomeEngine>(std::move(loaded), kept);
 }
 
-// Runs `work`, which may take a core for long, so that the threads of other models go first where
-// cores are few: at a low priority, and giving way now and then. The helpers of a pool that it uses
-// do not, as they will serve. On a thread of its own: those that are
-// started later inherit a priority, and without privileges none can be raised again. What it throws
-// is thrown here.
+// Runs `work`, which may take a core for long, at a low priority and giving way now and then, so
+// that threads that serve go first. Helpers of a pool that it uses keep their priority, as they
+// will serve. On a new thread: without privileges no priority can be raised again, and threads
+// inherit it. What `work` throws is thrown here.
 template <typename Work>
 std::invoke_result_t<Work> InBackground(Work work) {
   constexpr int kNice = 10;
@@ -257,7 +256,7 @@ absl::StatusOr<ReadyModel> ModelRepository::Find(std::string_view name, int64_t 
     const std::vector<std::string> names = Names(shown);
     if (name.empty() && names.size() > 1) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the model's name is empty; ", ThereAre(names)));
+          absl::StrCat("the model's name is empty, but there is more than one; ", ThereAre(names)));
     }
     if (!name.empty() || names.empty()) {
       return absl::NotFoundError(

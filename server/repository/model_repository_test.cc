@@ -103,7 +103,8 @@ TEST_F(ModelRepositoryTest, WhoIsShownSomeModelsHearsOfThoseOnly) {
   EXPECT_EQ(find("", {"b"}), "b");
   EXPECT_EQ(find("x", {"b"}), "no model \"x\"; there are: b");
   EXPECT_EQ(find("", {}), "no model \"\"; there are: none");
-  EXPECT_EQ(find("", {"a", "c"}), "the model's name is empty; there are: a, c");
+  EXPECT_EQ(find("", {"a", "c"}),
+            "the model's name is empty, but there is more than one; there are: a, c");
 }
 
 TEST_F(ModelRepositoryTest, AModelThatFailsKeepsItsReasonAndTheOthersServeOn) {
