@@ -12,11 +12,12 @@
 namespace evaserve {
 namespace {
 
-// Of one request: enough to be decoded together, and what the server allows to any beam.
-constexpr size_t kHypothesesPerRequest = 128;
+// Of one request: enough to be decoded together, and what the server allows to any beam. A model
+// may allow fewer texts.
+constexpr size_t kMaxHypothesesPerRequest = 128;
 constexpr size_t kMaxTextsPerRequest = 64;
 constexpr int kUsualBeamSize = 8;  // or less; which one the model has is not known here
-constexpr size_t kBytesPerRequest = 1 << 17;
+constexpr size_t kMaxBytesPerRequest = 1 << 17;
 
 struct TranslateFlags {
   std::vector<std::string> texts;
@@ -26,7 +27,7 @@ struct TranslateFlags {
 // At most so many hypotheses are followed together, but at least those of one text.
 size_t MaxTexts(const TranslateOptions& options) {
   const int beam_size = std::max(options.beam_size.value_or(kUsualBeamSize), 1);
-  return std::clamp(kHypothesesPerRequest / static_cast<size_t>(beam_size), size_t{1},
+  return std::clamp(kMaxHypothesesPerRequest / static_cast<size_t>(beam_size), size_t{1},
                     kMaxTextsPerRequest);
 }
 
@@ -35,7 +36,7 @@ std::span<const std::string> FirstRequest(std::span<const std::string> texts, si
   size_t count = 0;
   for (size_t bytes = 0; count < std::min(texts.size(), max_texts); ++count) {
     bytes += texts[count].size();
-    if (count > 0 && bytes > kBytesPerRequest) break;
+    if (count > 0 && bytes > kMaxBytesPerRequest) break;
   }
   return texts.first(count);
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "absl/strings/str_join.h"
 #include "models/eva_translation/testing/random_translation.h"
 #include "models/testing/status_matchers.h"
 #include "tests/e2e/program.h"
@@ -127,6 +128,12 @@ TEST_F(TranslationTest, LinesStayBesideTheirTranslations) {
   EXPECT_THAT(EvaTranslate({"-", "--json"}, " \n"),
               testing::ElementsAre(R"({"text":" ","translation":""})"));
   EXPECT_THAT(EvaTranslate({"-"}), testing::ElementsAre(""));
+}
+
+TEST_F(TranslationTest, EvaSendsAsManyLinesAsTheModelTakes) {
+  const std::vector<std::string> texts(12, kTexts[0]);
+  EXPECT_THAT(EvaTranslate({"-"}, absl::StrJoin(texts, "\n")),
+              testing::AllOf(testing::SizeIs(12), Each(TranslateAll(kTexts)[0].text)));
 }
 
 TEST_F(TranslationTest, AnErrorTellsWhichLinesItMeans) {
