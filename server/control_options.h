@@ -5,8 +5,8 @@
 
 namespace evaserve {
 
-// Which models `config` asks for, and how they are loaded and served. Whoever controls them has
-// still to be told what is missing or ignored.
+// Which models `config` asks for, and how they are loaded and served. on_missing and on_ignored are
+// left to the caller.
 RepositoryControl::Options ControlOptions(const Config& config);
 
 }  // namespace evaserve

@@ -2,6 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <span>
+#include <string>
 #include <thread>
 
 #include "absl/synchronization/notification.h"
@@ -22,7 +25,7 @@ TEST(ServerEndTest, TakesRequestsInThePauseBeforeItDrains) {
   FakeModelServer server({.config = {.drain_pause = milliseconds(1500)}});
   std::thread shutdown([&] { server.server().Shutdown(); });
 
-  EXPECT_THAT(server.GetOnceItIs("503", "/readyz"), HasSubstr("shutting down"));
+  EXPECT_THAT(server.GetOnce("/readyz", "503"), HasSubstr("shutting down"));
   EXPECT_TRUE(GenerateOne(server).ok());
   shutdown.join();
 }

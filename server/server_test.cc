@@ -33,13 +33,13 @@ TEST(ServerTest, AStepThatDoesNotEndMakesItUnhealthyForThatTime) {
   server.control().Hold();
   std::thread client([&] { EXPECT_TRUE(GenerateOne(server).ok()); });
 
-  EXPECT_EQ(server.GetOnceItIs("503", "/readyz"), "503\na model's step does not end\n");
+  EXPECT_EQ(server.GetOnce("/readyz", "503"), "503\na model's step does not end\n");
   EXPECT_THAT(server.Get("/healthz"), StartsWith("503"));
   EXPECT_GT(server.MetricValue("evaserve_step_age_seconds{model=\"fake\"}"), 0.02);
 
   server.control().Release();
   client.join();
-  EXPECT_EQ(server.GetOnceItIs("200", "/readyz"), "200\nok\n");
+  EXPECT_EQ(server.GetOnce("/readyz", "200"), "200\nok\n");
   EXPECT_EQ(server.Get("/healthz"), "200\nok\n");
 }
 
@@ -58,7 +58,7 @@ TEST(ServerTest, AModelWhoseStepDoesNotEndStaysUnhealthyWhateverElseHappensToIt)
       {.config = {.model_control_mode = ControlMode::kExplicit, .step_timeout = milliseconds(20)}});
   server.control().Hold();
   std::thread client([&] { EXPECT_TRUE(GenerateOne(server).ok()); });
-  EXPECT_THAT(server.GetOnceItIs("503", "/readyz"), StartsWith("503"));
+  EXPECT_THAT(server.GetOnce("/readyz", "503"), StartsWith("503"));
   EXPECT_FALSE(IsServing(server, "fake"));
 
   EXPECT_FALSE(LoadAnew(server, "fake").ok()) << "it can be loaded once only";
@@ -66,7 +66,7 @@ TEST(ServerTest, AModelWhoseStepDoesNotEndStaysUnhealthyWhateverElseHappensToIt)
   EXPECT_FALSE(IsServing(server, "fake"));
   server.control().Release();
   client.join();
-  EXPECT_EQ(server.GetOnceItIs("200", "/readyz"), "200\nok\n");
+  EXPECT_EQ(server.GetOnce("/readyz", "200"), "200\nok\n");
   EXPECT_TRUE(IsServing(server, "fake"));
 }
 

@@ -88,7 +88,7 @@ std::string FakeModelServer::Get(const std::string& path) const {
   return answer;
 }
 
-std::string FakeModelServer::GetOnceItIs(const std::string& start, const std::string& path) const {
+std::string FakeModelServer::GetOnce(const std::string& path, const std::string& start) const {
   for (int i = 0; i < 1000 && !Get(path).starts_with(start); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

@@ -51,7 +51,7 @@ class FakeModelServer {
   std::string Get(const std::string& path) const;
 
   // The same, once it begins with `start`; after 10 s, whatever it is.
-  std::string GetOnceItIs(const std::string& start, const std::string& path) const;
+  std::string GetOnce(const std::string& path, const std::string& start) const;
 
   // The value of a line of /metrics that begins with `metric`, "name{label=\"value\"}"; 0 if none
   // does.

@@ -1,5 +1,10 @@
 #pragma once
 
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/status.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <cstdint>
 #include <memory>
 #include <string>
 
