@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <iterator>
 #include <sstream>
+#include <utility>
 
 #include "server/metrics/process_metrics.h"
 
@@ -249,18 +250,30 @@ void Metrics::SetCertificateEnd(const std::string& file, absl::Time not_after) {
 void Metrics::OnRequestStart() { families_->in_flight.Increment(); }
 
 void Metrics::OnRequestEnd(const RequestSample& sample) {
+  families_->in_flight.Decrement();
+  absl::MutexLock lock(&ending_);
+  EndedRequests& ended = EndedLike(sample);
+  ended.requests.Increment();
+  ended.seconds.Observe(Seconds(sample.duration));
+  if (sample.input_bytes == 0) return;
+  if (ended.input_bytes == nullptr) {
+    ended.input_bytes = &families_->input_bytes.Add({{"model", std::string(sample.model)}});
+  }
+  ended.input_bytes->Increment(static_cast<double>(sample.input_bytes));
+}
+
+// Looked up once: the library takes a microsecond to put labels together.
+Metrics::EndedRequests& Metrics::EndedLike(const RequestSample& sample) {
+  const auto known = ended_.find(std::tuple(sample.model, sample.method, sample.code));
+  if (known != ended_.end()) return known->second;
   const std::string model(sample.model);
   const std::string method(sample.method);
-  families_->in_flight.Decrement();
-  families_->requests
-      .Add({{"model", model}, {"method", method}, {"code", std::string(sample.code)}})
-      .Increment();
-  families_->request_seconds.Add({{"model", model}, {"method", method}}, kRequestBuckets)
-      .Observe(Seconds(sample.duration));
-  if (sample.input_bytes > 0) {
-    families_->input_bytes.Add({{"model", model}})
-        .Increment(static_cast<double>(sample.input_bytes));
-  }
+  const std::string code(sample.code);
+  const EndedRequests added{
+      .requests = families_->requests.Add({{"model", model}, {"method", method}, {"code", code}}),
+      .seconds =
+          families_->request_seconds.Add({{"model", model}, {"method", method}}, kRequestBuckets)};
+  return ended_.try_emplace({model, method, code}, added).first->second;
 }
 
 std::string Metrics::Text() const {

@@ -2,17 +2,23 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/engine/observer.h"
 
 namespace prometheus {
+class Counter;
+class Histogram;
 class Registry;
-}
+}  // namespace prometheus
 
 namespace evaserve {
 
@@ -99,9 +105,21 @@ class Metrics {
   struct Families;
   class ModelMetrics;
 
+  // The metrics of requests with the same labels.
+  struct EndedRequests {
+    prometheus::Counter& requests;
+    prometheus::Histogram& seconds;
+    prometheus::Counter* input_bytes = nullptr;  // once there are some
+  };
+  using Labels = std::tuple<std::string, std::string, std::string>;  // model, method, code
+
+  EndedRequests& EndedLike(const RequestSample& sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ending_);
+
   absl::Mutex removing_;  // what may be removed is set under it
   std::unique_ptr<prometheus::Registry> registry_;
   std::unique_ptr<Families> families_;
+  absl::Mutex ending_;
+  std::map<Labels, EndedRequests, std::less<>> ended_ ABSL_GUARDED_BY(ending_);
 };
 
 }  // namespace evaserve

@@ -115,6 +115,25 @@ TEST(MetricsTest, CountsRequestsByModelMethodAndCode) {
                               "\"m\",le=\"0.025\"} 1"));
 }
 
+TEST(MetricsTest, CountsOnWhereTheLabelsAreTheSame) {
+  Metrics metrics("test");
+  for (const char* code : {"OK", "OK", "CANCELLED"}) {
+    metrics.OnRequestEnd({.model = "m", .method = "Score", .code = code});
+    metrics.OnRequestEnd({.model = "m", .method = "Score", .code = code, .input_bytes = 7});
+  }
+
+  const std::string page = metrics.Text();
+
+  EXPECT_THAT(page,
+              HasSubstr("evaserve_requests_total{code=\"OK\",method=\"Score\",model=\"m\"} 4"));
+  EXPECT_THAT(
+      page,
+      HasSubstr("evaserve_requests_total{code=\"CANCELLED\",method=\"Score\",model=\"m\"} 2"));
+  EXPECT_THAT(page,
+              HasSubstr("evaserve_request_duration_seconds_count{method=\"Score\",model=\"m\"} 6"));
+  EXPECT_THAT(page, HasSubstr("evaserve_input_bytes_total{model=\"m\"} 21"));
+}
+
 TEST(MetricsTest, AnObserverFillsItsModelsMetrics) {
   Metrics metrics("test");
   const auto observer = metrics.MakeObserver("m");
