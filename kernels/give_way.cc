@@ -17,12 +17,11 @@ thread_local Clock::time_point turn_end;
 
 }  // namespace
 
-BackgroundScope::BackgroundScope() {
-  is_in_background = true;
-  turn_end = Clock::now() + kTurn;
-}
+BackgroundScope::BackgroundScope() { is_in_background = true; }
 
 BackgroundScope::~BackgroundScope() { is_in_background = false; }
+
+bool IsInBackground() { return is_in_background; }
 
 void GiveWay() {
   if (!is_in_background || Clock::now() < turn_end) return;

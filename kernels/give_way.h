@@ -12,6 +12,9 @@ class BackgroundScope {
   BackgroundScope& operator=(const BackgroundScope&) = delete;
 };
 
+// Whether this thread is within one.
+bool IsInBackground();
+
 // Within a BackgroundScope, lets threads that wait for this one's core run. For loops that take
 // long, every few microseconds.
 //

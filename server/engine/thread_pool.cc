@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -63,6 +64,7 @@ void ThreadPool::Run(int num_tasks, absl::FunctionRef<void(int task, int worker)
     return;
   }
   fn_ = &fn;
+  is_in_background_.store(IsInBackground(), std::memory_order_relaxed);
   unfinished_.store(num_tasks, std::memory_order_relaxed);
   claim_.store(static_cast<uint32_t>(num_tasks), std::memory_order_release);
   WakeHelpers(num_tasks - 1);
@@ -107,6 +109,8 @@ void ThreadPool::RunTasks(int worker) {
 
 // A task that throws is done all the same, so that the call can end.
 void ThreadPool::RunTask(int task, int worker) noexcept {
+  std::optional<BackgroundScope> in_background;
+  if (worker > 0 && is_in_background_.load(std::memory_order_relaxed)) in_background.emplace();
   try {
     (*fn_)(task, worker);
   } catch (...) {

@@ -17,6 +17,8 @@ namespace evaserve {
 // A model runs hundreds of kernels of a few microseconds in a row, then nothing for a while. So an
 // idle helper first looks out for the next call for kSpinTime, which costs it nothing to answer,
 // and then sleeps, so that an idle server uses no CPU and one with a CPU quota does not burn it.
+//
+// Tasks of a caller that is within a BackgroundScope are, on whatever thread.
 class ThreadPool final : public WorkerPool {
  public:
   // Starts num_workers - 1 threads; with one worker every task runs inline. `name`, at most 11
@@ -47,8 +49,8 @@ class ThreadPool final : public WorkerPool {
   const absl::FunctionRef<void(int task, int worker)>* fn_ = nullptr;
   alignas(64) std::atomic<uint64_t> claim_{0};  // next task << 32 | number of tasks
   alignas(64) std::atomic<int> unfinished_{0};  // tasks of the call
-  alignas(64) std::atomic<uint32_t> calls_{
-      0};  // changes with every call: what helpers look out for
+  alignas(64) std::atomic<uint32_t> calls_{0};  // changes with every call: helpers look out for it
+  std::atomic<bool> is_in_background_{false};   // the call; read as fn_ is
   std::atomic<bool> stopping_{false};
   std::atomic<bool> has_failed_{false};
   std::exception_ptr failure_;  // what the first of a call's tasks to do so has thrown

@@ -8,9 +8,12 @@
 #include <cstring>
 #include <latch>
 #include <new>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "kernels/give_way.h"
 
 namespace evaserve {
 namespace {
@@ -49,6 +52,22 @@ TEST(ThreadPoolTest, OneWorkerIndexNeverRunsTwoTasksAtOnce) {
     });
   }
   EXPECT_EQ(overlaps, 0);
+}
+
+TEST(ThreadPoolTest, TasksAreInTheBackgroundWhereTheirCallerIs) {
+  ThreadPool pool(4);
+  for (int round = 0; round < 50; ++round) {
+    const bool is_in_background = round % 2 == 0;
+    std::optional<BackgroundScope> scope;
+    if (is_in_background) scope.emplace();
+    std::latch all_there(4);
+    std::atomic<int> num_right{0};
+    pool.Run(4, [&](int, int) {
+      all_there.arrive_and_wait();
+      if (IsInBackground() == is_in_background) ++num_right;
+    });
+    ASSERT_EQ(num_right, 4);
+  }
 }
 
 // The tasks wait for each other, so this hangs unless every worker runs one.

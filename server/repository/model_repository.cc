@@ -40,9 +40,9 @@ std::shared_ptr<SomeEngine> Keep(std::shared_ptr<LoadedModel> loaded,
 }
 
 // Runs `work`, which may take a core for long, at a low priority and giving way now and then, so
-// that threads that serve go first. Helpers of a pool that it uses keep their priority, as they
-// will serve. On a new thread: without privileges no priority can be raised again, and threads
-// inherit it. What `work` throws is thrown here.
+// that threads that serve go first. Helpers of a pool that it uses give way too, but keep their
+// priority, as they will serve. On a new thread: without privileges no priority can be raised
+// again, and threads inherit it. What `work` throws is thrown here.
 template <typename Work>
 std::invoke_result_t<Work> InBackground(Work work) {
   constexpr int kNice = 10;
