@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "bench/overhead/end_of_input.h"
 #include "inference/open_inference.grpc.pb.h"
 
@@ -65,7 +66,7 @@ int Main(int argc, char** argv) {
   }
   absl::PrintF("listening 127.0.0.1:%d\n", port);
   fflush(stdout);
-  WaitForEndOfInput(seconds);
+  WaitForEndOfInput(absl::Seconds(seconds));
   server->Shutdown(std::chrono::system_clock::now());
   return 0;
 }

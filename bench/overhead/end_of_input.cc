@@ -3,19 +3,21 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
+
 #include "absl/time/clock.h"
-#include "absl/time/time.h"
 
 namespace evaserve {
 
-void WaitForEndOfInput(int seconds) {
-  const absl::Time end = absl::Now() + absl::Seconds(seconds);
+bool WaitForEndOfInput(absl::Duration limit) {
+  const absl::Time end = absl::Now() + limit;
   char ignored[256];
   for (;;) {
     pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    const int64_t left_ms = absl::ToInt64Milliseconds(end - absl::Now());
-    if (left_ms <= 0 || poll(&input, 1, static_cast<int>(left_ms)) <= 0) return;
-    if (read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0) return;
+    const int64_t left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(end - absl::Now()), 0);
+    if (poll(&input, 1, static_cast<int>(left_ms)) <= 0) return false;
+    if (read(STDIN_FILENO, ignored, sizeof(ignored)) <= 0) return true;
   }
 }
 

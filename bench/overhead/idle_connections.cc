@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "bench/overhead/end_of_input.h"
 #include "inference/open_inference.grpc.pb.h"
 
@@ -51,7 +52,7 @@ int Main(int argc, char** argv) {
   }
   absl::PrintF("open %d\n", count);
   fflush(stdout);
-  WaitForEndOfInput(seconds);
+  WaitForEndOfInput(absl::Seconds(seconds));
   return 0;
 }
 

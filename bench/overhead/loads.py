@@ -1,5 +1,6 @@
 """What is done to a server: calls from C++ and from Python, idle connections, scrapes."""
 
+import contextlib
 import http.client
 import json
 import pathlib
@@ -67,21 +68,18 @@ def idle_connections_bytes(build: pathlib.Path, server: Server, count: int) -> i
         return server.resident_bytes() - before
 
 
-def p99_beside_loading(
-    load: Load, server: Server, concurrency: int, every_s: float
-) -> tuple[float, int]:
-    """In ms, of calls while the server loads its repository's other model and unloads it, again
-    every `every_s` seconds or as soon as it can; and how often it did."""
-    script = ROOT / "bench/overhead/load_model.py"
-    command = [PYTHON, script, server.target, "demo", "--every", str(every_s)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as loading:
-        if loading.stdout.readline() != b"ready\n":
-            raise LoadFailed(f"{server.name}: {script.name} did not start")
-        p99_us = load.sample(server, concurrency).p99_us
-        loads, _ = loading.communicate()
-    if loading.returncode != 0:
+@contextlib.contextmanager
+def model_loads(build: pathlib.Path, server: Server, every_s: float) -> Iterator[list[int]]:
+    """The server loads its repository's other model and unloads it, again every `every_s` seconds
+    or as soon as it can. How often it did is in the list at the end."""
+    command = [build / "bench/overhead/model_loads", server.target, "demo", "--every", str(every_s)]
+    count: list[int] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        yield count
+        printed, _ = program.communicate()
+    if program.returncode != 0:
         raise LoadFailed(f"{server.name}: could not load the demo's model")
-    return p99_us / 1e3, int(loads)
+    count.append(int(printed))
 
 
 def fetch_ms(connection: http.client.HTTPConnection, path: str) -> float:

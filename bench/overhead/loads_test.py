@@ -26,6 +26,11 @@ class LoadsTest(unittest.TestCase):
     def test_idle_connections_cost_memory(self) -> None:
         self.assertGreater(loads.idle_connections_bytes(BUILD, self.echo, 50), 0)
 
+    def test_a_server_that_loads_no_models_is_an_error(self) -> None:
+        with self.assertRaisesRegex(loads.LoadFailed, "echo: could not load"):
+            with loads.model_loads(BUILD, self.echo, every_s=0):
+                pass
+
     def test_a_server_that_is_not_there_is_an_error(self) -> None:
         load = loads.from_cpp(BUILD, elements=4, seconds=0.1)
         load.command += ["--wait", "0"]
