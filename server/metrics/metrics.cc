@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <iterator>
 #include <sstream>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/metrics/process_metrics.h"
 
 namespace evaserve {
@@ -264,16 +266,17 @@ void Metrics::OnRequestEnd(const RequestSample& sample) {
 
 // Looked up once: the library takes a microsecond to put labels together.
 Metrics::EndedRequests& Metrics::EndedLike(const RequestSample& sample) {
-  const auto known = ended_.find(std::tuple(sample.model, sample.method, sample.code));
-  if (known != ended_.end()) return known->second;
   const std::string model(sample.model);
   const std::string method(sample.method);
   const std::string code(sample.code);
+  const std::string labels = absl::StrCat(model, "\n", method, "\n", code);
+  const auto known = ended_.find(labels);
+  if (known != ended_.end()) return known->second;
   const EndedRequests added{
       .requests = families_->requests.Add({{"model", model}, {"method", method}, {"code", code}}),
       .seconds =
           families_->request_seconds.Add({{"model", model}, {"method", method}}, kRequestBuckets)};
-  return ended_.try_emplace({model, method, code}, added).first->second;
+  return ended_.try_emplace(labels, added).first->second;
 }
 
 std::string Metrics::Text() const {

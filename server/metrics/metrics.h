@@ -2,12 +2,10 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <tuple>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -111,7 +109,6 @@ class Metrics {
     prometheus::Histogram& seconds;
     prometheus::Counter* input_bytes = nullptr;  // once there are some
   };
-  using Labels = std::tuple<std::string, std::string, std::string>;  // model, method, code
 
   EndedRequests& EndedLike(const RequestSample& sample) ABSL_EXCLUSIVE_LOCKS_REQUIRED(ending_);
 
@@ -119,7 +116,7 @@ class Metrics {
   std::unique_ptr<prometheus::Registry> registry_;
   std::unique_ptr<Families> families_;
   absl::Mutex ending_;
-  std::map<Labels, EndedRequests, std::less<>> ended_ ABSL_GUARDED_BY(ending_);
+  std::map<std::string, EndedRequests> ended_ ABSL_GUARDED_BY(ending_);  // by their labels
 };
 
 }  // namespace evaserve
