@@ -100,6 +100,7 @@ def test_batches_of_any_size_give_the_same(client, example, model):
     parts = [slice(*cut) for cut in zip(cuts[:-1], cuts[1:], strict=True)]
     requests = [("pixel_values", arrays["pixel_values"][part]) for part in parts]
     for part, result in zip(parts, together(client, model, requests), strict=True):
+        assert not isinstance(result, InferenceServerException), result
         numpy.testing.assert_allclose(
             result.as_numpy("logits"), arrays["logits"][part], rtol=0, atol=TOLERANCE
         )

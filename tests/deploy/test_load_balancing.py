@@ -252,7 +252,7 @@ def calls_while_connections_end(channel: grpc.Channel) -> Load:
         load = Load(channel)
         time.sleep(LOAD_S)
         load.stop()
-    assert len(load.answered) > PHASE
+    assert len(load.answered) > CALLERS  # it is a matter of the machine how many
     return load
 
 
