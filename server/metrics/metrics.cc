@@ -12,7 +12,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/metrics/process_metrics.h"
 
 namespace evaserve {
@@ -266,12 +265,13 @@ void Metrics::OnRequestEnd(const RequestSample& sample) {
 
 // Looked up once: the library takes a microsecond to put labels together.
 Metrics::EndedRequests& Metrics::EndedLike(const RequestSample& sample) {
+  std::string labels(sample.model);
+  labels.append("\n").append(sample.method).append("\n").append(sample.code);
+  const auto known = ended_.find(labels);
+  if (known != ended_.end()) return known->second;
   const std::string model(sample.model);
   const std::string method(sample.method);
   const std::string code(sample.code);
-  const std::string labels = absl::StrCat(model, "\n", method, "\n", code);
-  const auto known = ended_.find(labels);
-  if (known != ended_.end()) return known->second;
   const EndedRequests added{
       .requests = families_->requests.Add({{"model", model}, {"method", method}, {"code", code}}),
       .seconds =
