@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/serial_worker_pool.h"
 #include "models/testing/status_matchers.h"
 #include "models/testing/temp_dir.h"
@@ -16,7 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 
 // Gives back its only input.
-class EchoProgram final : public TensorProgram {
+class EchoProgram : public TensorProgram {
  public:
   explicit EchoProgram(std::vector<int64_t>& rows) : rows_(rows) {}
 
@@ -48,6 +49,62 @@ TEST(PackageModelTest, RequestsOfOtherShapesGoInCallsOfTheirOwn) {
   EXPECT_EQ((*results)[2][0].data, "fghi");
   EXPECT_THAT((*results)[2][0].shape, ElementsAre(2, 2));
   EXPECT_THAT(rows, ElementsAre(3, 1));
+}
+
+// Gives back its only input, of two rows or more.
+class EchoOfTwoProgram final : public EchoProgram {
+ public:
+  using EchoProgram::EchoProgram;
+
+  absl::StatusOr<std::vector<ProgramTensor>> Run(std::span<const ProgramTensor> inputs) override {
+    const auto outputs = EchoProgram::Run(inputs);
+    if (inputs[0].shape[0] < 2) return absl::InternalError("a row alone");
+    return outputs;
+  }
+};
+
+TEST(PackageModelTest, OneRowGoesInTwiceWhereThePackageRefusesOne) {
+  const PackageConfig config = {{{"x", TensorType::kInt8, {-1, 2}}},
+                                {{"y", TensorType::kInt8, {-1, 2}}}};
+  std::vector<int64_t> rows;
+  const auto model = MakePackageModel({}, MakeJoinPlan(config, {}).value(),
+                                      std::make_unique<EchoOfTwoProgram>(rows));
+  const TensorModel::Inputs one = {{{1, 2}, "ab"}}, two = {{{2, 2}, "cdef"}};
+
+  for (const TensorModel::Inputs* inputs : {&one, &two, &one}) {
+    const auto results = model->Run({&inputs, 1});
+    ASSERT_TRUE(results.ok()) << results.status();
+    ASSERT_EQ(results->size(), 1);
+    EXPECT_EQ((*results)[0][0].shape, (*inputs)[0].shape);
+    EXPECT_EQ((*results)[0][0].data, (*inputs)[0].data);
+  }
+
+  EXPECT_THAT(rows, ElementsAre(1, 2, 2, 2));
+}
+
+// Fails, whatever comes.
+class FailingProgram final : public EchoProgram {
+ public:
+  using EchoProgram::EchoProgram;
+
+  absl::StatusOr<std::vector<ProgramTensor>> Run(std::span<const ProgramTensor> inputs) override {
+    const auto outputs = EchoProgram::Run(inputs);
+    return absl::InternalError(absl::StrCat("rows: ", inputs[0].shape[0]));
+  }
+};
+
+TEST(PackageModelTest, OneRowThatFailsTwiceIsTheFirstFailure) {
+  const PackageConfig config = {{{"x", TensorType::kInt8, {-1}}}, {{"y", TensorType::kInt8, {-1}}}};
+  std::vector<int64_t> rows;
+  const auto model = MakePackageModel({}, MakeJoinPlan(config, {}).value(),
+                                      std::make_unique<FailingProgram>(rows));
+  const TensorModel::Inputs one = {{{1}, "a"}};
+  const TensorModel::Inputs* requests[] = {&one};
+
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(model->Run(requests).status(), IsError(absl::StatusCode::kInternal, "rows: 1"));
+  }
+  EXPECT_THAT(rows, ElementsAre(1, 2, 1, 2));
 }
 
 class LoadPackageTest : public ::testing::Test {

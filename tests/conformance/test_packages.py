@@ -106,6 +106,18 @@ def test_batches_of_any_size_give_the_same(client, example, model):
         )
 
 
+@pytest.mark.parametrize("model", ["vit-torchscript", "vit-aot"])
+def test_one_row_alone_is_answered(client, example, model):
+    """AOTInductor's code refuses it: torch.export took the size of a batch to be 2 or more."""
+    arrays = numpy.load(example / "example.npz")
+    for row in range(2):
+        part = slice(row, row + 1)
+        result = client.infer(model, [tensor("pixel_values", arrays["pixel_values"][part])])
+        numpy.testing.assert_allclose(
+            result.as_numpy("logits"), arrays["logits"][part], rtol=0, atol=TOLERANCE
+        )
+
+
 def test_a_package_tells_what_it_takes(client):
     metadata = client.get_model_metadata("vit-aot", as_json=True)
     assert metadata["inputs"] == [
