@@ -6,12 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/depthwise_conv.h"
 #include "kernels/elementwise.h"
+#include "models/vision/image.h"
 #include "models/vision/patches.h"
 
 namespace evaserve {
 namespace {
 
-constexpr int kColors = 3;
 constexpr int kTaps = 9;
 
 // One window over the whole map and no landmark: softmax attention.
@@ -65,7 +65,7 @@ absl::StatusOr<EvaPvtLayer> ReadLayer(TensorReader& reader, const std::string& p
 
 absl::StatusOr<EvaPvtStage> ReadStage(TensorReader& reader, int index, const EvaPvtConfig& config) {
   const EvaPvtStageConfig& stage = config.stages[index];
-  const int64_t channels = index == 0 ? kColors : config.stages[index - 1].size;
+  const int64_t channels = index == 0 ? kImageChannels : config.stages[index - 1].size;
   const std::string patch_embed = absl::StrCat("patch_embed", index + 1, ".");
   const std::string block = absl::StrCat("block", index + 1, ".");
   EvaPvtStage weights;
@@ -123,7 +123,10 @@ EvaPvtNetwork::EvaPvtNetwork(const EvaPvtConfig& config, EvaPvtWeights weights, 
 }
 
 absl::Status EvaPvtNetwork::Run(const float* pixels, int batch, float* features) {
-  Map map{.data = pixels, .side = config_.image_size, .channels = kColors, .channels_last = false};
+  Map map{.data = pixels,
+          .side = config_.image_size,
+          .channels = kImageChannels,
+          .channels_last = false};
   for (int i = 0; i < kNumPvtStages; ++i) {
     const EvaPvtStageConfig& stage = config_.stages[i];
     const int rows = batch * stage.side * stage.side;

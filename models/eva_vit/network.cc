@@ -4,12 +4,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "models/vision/image.h"
 #include "models/vision/patches.h"
 
 namespace evaserve {
 namespace {
-
-constexpr int kColors = 3;
 
 absl::StatusOr<EvaVitLayer> ReadLayer(TensorReader& reader, const std::string& prefix,
                                       const EvaVitConfig& config) {
@@ -36,7 +35,7 @@ absl::StatusOr<EvaVitWeights> ReadEvaVitWeights(TensorReader& reader, const EvaV
   EvaVitWeights weights;
   reader.RequireNoFurtherLayer("blocks.", config.num_layers, "depth");
   weights.patch_embed =
-      ReadLinear(reader, "patch_embed.proj.", {size, kColors, patch, patch}, config.dtype);
+      ReadLinear(reader, "patch_embed.proj.", {size, kImageChannels, patch, patch}, config.dtype);
   weights.pos_embed = reader.Vector("pos_embed", {1, config.side(), config.side(), size});
   for (int i = 0; i < config.num_layers && reader.status().ok(); ++i) {
     absl::StatusOr<EvaVitLayer> layer = ReadLayer(reader, absl::StrCat("blocks.", i, "."), config);
@@ -91,15 +90,15 @@ absl::Status EvaVitNetwork::Run(const float* pixels, int batch, float* features)
 
 void EvaVitNetwork::EmbedPatches(const float* pixels, int batch) {
   const int64_t size = config_.size, side = config_.image_size, plane = side * side;
-  const int64_t patch_values = int64_t{kColors} * config_.patch_size * config_.patch_size;
+  const int64_t patch_values = int64_t{kImageChannels} * config_.patch_size * config_.patch_size;
   float* patches = scratch_.Get(int64_t{batch} * num_tokens() * patch_values);
   float* tokens = tokens_.Get(int64_t{batch} * num_tokens() * size);
   workers_.Run(batch, [&](int i, int /*worker*/) {
-    GatherPatches({.x = pixels + i * kColors * plane,
+    GatherPatches({.x = pixels + i * kImageChannels * plane,
                    .channel_stride = plane,
                    .row_stride = side,
                    .column_stride = 1,
-                   .channels = kColors,
+                   .channels = kImageChannels,
                    .height = config_.image_size,
                    .width = config_.image_size,
                    .kernel = config_.patch_size,

@@ -10,7 +10,6 @@
 namespace evaserve {
 namespace {
 
-constexpr int64_t kFloat = sizeof(float);
 // Larger decoding steps are not bound by launches.
 constexpr int kMostGraphRows = 64;
 
@@ -84,7 +83,7 @@ absl::Status EvaByteCuda::MakeState() {
   if (config_.dtype == DType::kFloat32) return absl::OkStatus();
   // What graphs use must not move.
   if (absl::Status status = MakeRoom(kMostGraphRows); !status.ok()) return status;
-  const int64_t bytes = int64_t{kMostGraphRows} * config_.vocab_size * kFloat;
+  const int64_t bytes = int64_t{kMostGraphRows} * config_.vocab_size * kFloatBytes;
   if (absl::Status status = Grow(*gpu_, bytes, decode_logits_); !status.ok()) return status;
   return decode_step_.Reserve(DecodeRoom(kMostGraphRows));
 }
@@ -162,7 +161,7 @@ absl::StatusOr<EvaByteBackend::Outputs> EvaByteCuda::ComputeOutputs(std::span<co
   absl::Status status;
   if (all_rows) {
     output_rows_ = static_cast<const char*>(layers_.hidden());
-    status = gpu_->ToHost(logits_.data(), decode_logits_.as<void>(), logits_.size() * kFloat);
+    status = gpu_->ToHost(logits_.data(), decode_logits_.as<void>(), logits_.size() * kFloatBytes);
   } else {
     const absl::StatusOr<const char*> gathered = Gather(rows);
     if (!gathered.ok()) return gathered.status();
@@ -197,7 +196,7 @@ absl::StatusOr<const char*> EvaByteCuda::Gather(std::span<const int> rows) {
 absl::Status EvaByteCuda::ReadLogits(const void* hidden, int num_rows, int num_heads,
                                      float* logits) {
   if (num_rows == 0) return absl::OkStatus();
-  const int64_t bytes = int64_t{num_rows} * num_heads * config_.vocab_size * kFloat;
+  const int64_t bytes = int64_t{num_rows} * num_heads * config_.vocab_size * kFloatBytes;
   if (absl::Status status = Grow(*gpu_, bytes, device_logits_); !status.ok()) return status;
   absl::Status status =
       layers_.ComputeLogits(hidden, num_rows, num_heads, device_logits_.as<float>());

@@ -6,11 +6,6 @@
 #include "kernels/rope_table.h"
 
 namespace evaserve {
-namespace {
-
-constexpr int64_t kFloat = sizeof(float);
-
-}  // namespace
 
 EvaByteCudaLayers::EvaByteCudaLayers(const EvaByteConfig& config, EvaByteCudaWeights weights,
                                      Gpu& gpu)
@@ -32,7 +27,7 @@ absl::Status EvaByteCudaLayers::MakeState(int num_pages) {
                          .scaling = config_.rope_scaling,
                          .factor = config_.rope_factor,
                          .max_positions = config_.max_positions});
-  const int64_t bytes = int64_t{config_.max_positions} * config_.head_dim() / 2 * kFloat;
+  const int64_t bytes = int64_t{config_.max_positions} * config_.head_dim() / 2 * kFloatBytes;
   for (const auto& [from, to] :
        {std::pair(rope.table().cos, &cos_), std::pair(rope.table().sin, &sin_)}) {
     if (absl::Status status = Grow(gpu_, bytes, *to); !status.ok()) return status;
@@ -46,7 +41,7 @@ absl::StatusOr<bool> EvaByteCudaLayers::MakeRoom(int num_rows) {
   const int64_t rows = num_rows, hidden = config_.hidden_size, inter = config_.intermediate_size;
   const int64_t element = element_bytes();
   const std::pair<GpuMemory&, int64_t> needs[] = {
-      {residual_, rows * hidden * kFloat},
+      {residual_, rows * hidden * kFloatBytes},
       {normed_, rows * hidden * element},
       {delta_, rows * hidden * element},
       {wide_, rows * std::max(3 * hidden, 2 * inter) * element},
@@ -72,7 +67,7 @@ absl::Status EvaByteCudaLayers::Embed(const int32_t* tokens, int num_rows) {
   return LaunchStatus(LaunchGatherRows({.from = weights_.embedding.as<void>(),
                                         .rows = tokens,
                                         .to = residual_.as<void>(),
-                                        .row_bytes = config_.hidden_size * kFloat},
+                                        .row_bytes = config_.hidden_size * kFloatBytes},
                                        num_rows, gpu_.stream()));
 }
 

@@ -11,6 +11,8 @@
 
 namespace evaserve {
 
+inline constexpr int64_t kFloatBytes = sizeof(float);
+
 // The arithmetic of all layers on one device: weights, pages and what lies between two kernels. The
 // residual stream is float32, what passes between matrix products is the model's type. Errors as
 // Gpu's. Not thread-safe.

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/io/mapped_file.h"
+#include "models/text/lines.h"
 #include "models/text/utf8.h"
 
 namespace evaserve {
@@ -16,10 +17,7 @@ constexpr std::string_view kEndOfWord = "</w>";
 constexpr std::string_view kSeparator = "@@";
 constexpr std::string_view kVersion = "#version:";
 
-// Takes the first line off `text`.
-std::string_view NextLine(std::string_view& text) {
-  std::string_view line = text.substr(0, text.find('\n'));
-  text.remove_prefix(std::min(line.size() + 1, text.size()));
+std::string_view Trimmed(std::string_view line) {
   const size_t begin = std::min(line.find_first_not_of("\r "), line.size());
   line.remove_prefix(begin);
   return line.substr(0, line.find_last_not_of("\r ") + 1);
@@ -130,7 +128,7 @@ absl::StatusOr<BytePairEncoding> BytePairEncoding::Parse(std::string_view text,
   bpe.has_end_symbol_ = true;
   text = text.substr(0, text.find_last_not_of('\n') + 1);
   for (int number = 1; !text.empty(); ++number) {
-    const std::string_view line = NextLine(text);
+    const std::string_view line = Trimmed(NextLine(text));
     const auto fail = [&](std::string_view problem) {
       return absl::InvalidArgumentError(absl::StrCat(std::string(where), ": line ", number, ": \"",
                                                      std::string(line.substr(0, 64)), "\" ",

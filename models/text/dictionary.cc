@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "models/io/mapped_file.h"
+#include "models/text/lines.h"
 
 namespace evaserve {
 namespace {
@@ -20,13 +21,6 @@ std::string_view Stripped(std::string_view line) {
 bool IsCount(std::string_view text) {
   int64_t count;
   return absl::SimpleAtoi(absl::string_view(text.data(), text.size()), &count);
-}
-
-// Takes the first line off `text`.
-std::string_view NextLine(std::string_view& text) {
-  const std::string_view line = text.substr(0, text.find('\n'));
-  text.remove_prefix(std::min(line.size() + 1, text.size()));
-  return line;
 }
 
 absl::Status CheckSize(size_t num_words, std::string_view where, int vocab_size) {

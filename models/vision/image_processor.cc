@@ -11,7 +11,7 @@
 namespace evaserve {
 namespace {
 
-constexpr int kMaxSide = 8192;
+constexpr int kMaxTargetSide = 8192;
 constexpr std::array<float, 3> kImageNetMean = {0.485f, 0.456f, 0.406f};
 constexpr std::array<float, 3> kImageNetStd = {0.229f, 0.224f, 0.225f};
 
@@ -46,7 +46,7 @@ void ReadSize(const nlohmann::json& config, const char* key, JsonFields& fields,
               int& width, int* shortest_edge) {
   const nlohmann::json& value = config[key];
   const auto fits = [](const nlohmann::json& side) {
-    return side.is_number_integer() && side >= 1 && side <= kMaxSide;
+    return side.is_number_integer() && side >= 1 && side <= kMaxTargetSide;
   };
   // Whether these are the keys, and their values sides. null is no value.
   const auto has_only = [&](const std::vector<const char*>& names) {
@@ -66,7 +66,7 @@ void ReadSize(const nlohmann::json& config, const char* key, JsonFields& fields,
   } else {
     fields.Fail(key, absl::StrCat("{\"height\": ..., \"width\": ...}",
                                   shortest_edge == nullptr ? "" : " or {\"shortest_edge\": ...}",
-                                  ", each 1 to ", kMaxSide));
+                                  ", each 1 to ", kMaxTargetSide));
   }
 }
 

@@ -7,7 +7,6 @@
 namespace evaserve {
 namespace {
 
-constexpr int kChannels = 3;
 // Bits of a weight's fraction: sums of 8-bit pixels stay below 2^31.
 constexpr int kPrecision = 32 - 8 - 2;
 
@@ -61,7 +60,7 @@ uint8_t Round(int sum) {
 
 // One output pixel from input pixels that lie `stride` bytes apart.
 void Mix(const uint8_t* first, int64_t stride, const Taps& taps, uint8_t* to) {
-  for (int channel = 0; channel < kChannels; ++channel) {
+  for (int channel = 0; channel < kImageChannels; ++channel) {
     int sum = 0;
     for (size_t j = 0; j < taps.weights.size(); ++j) {
       sum += taps.weights[j] * first[static_cast<int64_t>(j) * stride + channel];
@@ -72,13 +71,14 @@ void Mix(const uint8_t* first, int64_t stride, const Taps& taps, uint8_t* to) {
 
 Image ResizeWidth(const Image& image, int width, const Filter& filter) {
   const std::vector<Taps> taps = MakeTaps(image.width, width, filter);
-  Image result{width, image.height, std::vector<uint8_t>(size_t(width) * image.height * kChannels)};
+  Image result{width, image.height,
+               std::vector<uint8_t>(size_t(width) * image.height * kImageChannels)};
   uint8_t* to = result.rgb.data();
   for (int y = 0; y < image.height; ++y) {
-    const uint8_t* row = image.rgb.data() + int64_t{y} * image.width * kChannels;
+    const uint8_t* row = image.rgb.data() + int64_t{y} * image.width * kImageChannels;
     for (const Taps& one : taps) {
-      Mix(row + one.begin * kChannels, kChannels, one, to);
-      to += kChannels;
+      Mix(row + one.begin * kImageChannels, kImageChannels, one, to);
+      to += kImageChannels;
     }
   }
   return result;
@@ -86,29 +86,30 @@ Image ResizeWidth(const Image& image, int width, const Filter& filter) {
 
 Image ResizeHeight(const Image& image, int height, const Filter& filter) {
   const std::vector<Taps> taps = MakeTaps(image.height, height, filter);
-  Image result{image.width, height, std::vector<uint8_t>(size_t(image.width) * height * kChannels)};
-  const int64_t stride = int64_t{image.width} * kChannels;
+  Image result{image.width, height,
+               std::vector<uint8_t>(size_t(image.width) * height * kImageChannels)};
+  const int64_t stride = int64_t{image.width} * kImageChannels;
   uint8_t* to = result.rgb.data();
   for (const Taps& one : taps) {
     const uint8_t* column = image.rgb.data() + one.begin * stride;
     for (int x = 0; x < image.width; ++x) {
-      Mix(column + x * kChannels, stride, one, to);
-      to += kChannels;
+      Mix(column + x * kImageChannels, stride, one, to);
+      to += kImageChannels;
     }
   }
   return result;
 }
 
 Image ResizeNearest(const Image& image, int width, int height) {
-  Image result{width, height, std::vector<uint8_t>(size_t(width) * height * kChannels)};
+  Image result{width, height, std::vector<uint8_t>(size_t(width) * height * kImageChannels)};
   uint8_t* to = result.rgb.data();
   for (int y = 0; y < height; ++y) {
     const int from_y = static_cast<int>((y + 0.5) * image.height / height);
     for (int x = 0; x < width; ++x) {
       const int from_x = static_cast<int>((x + 0.5) * image.width / width);
       const int64_t pixel = int64_t{from_y} * image.width + from_x;
-      std::memcpy(to, &image.rgb[pixel * kChannels], kChannels);
-      to += kChannels;
+      std::memcpy(to, &image.rgb[pixel * kImageChannels], kImageChannels);
+      to += kImageChannels;
     }
   }
   return result;
@@ -126,7 +127,7 @@ Image Resize(const Image& image, int width, int height, Resample resample) {
 }
 
 Image CenterCrop(const Image& image, int width, int height, CropRounding rounding) {
-  Image result{width, height, std::vector<uint8_t>(size_t(width) * height * kChannels)};
+  Image result{width, height, std::vector<uint8_t>(size_t(width) * height * kImageChannels)};
   const auto half = [rounding](int x) {
     const double exact = x / 2.0;  // nearbyint() rounds halves to even
     return static_cast<int>(rounding == CropRounding::kEven ? std::nearbyint(exact)
@@ -135,9 +136,9 @@ Image CenterCrop(const Image& image, int width, int height, CropRounding roundin
   const int left = half(image.width - width), top = half(image.height - height);
   const int begin = std::max(0, -left), end = std::min(width, image.width - left);
   for (int y = std::max(0, -top); y < std::min(height, image.height - top); ++y) {
-    const int64_t from = (int64_t{y + top} * image.width + begin + left) * kChannels;
-    std::memcpy(&result.rgb[(int64_t{y} * width + begin) * kChannels], &image.rgb[from],
-                size_t(end - begin) * kChannels);
+    const int64_t from = (int64_t{y + top} * image.width + begin + left) * kImageChannels;
+    std::memcpy(&result.rgb[(int64_t{y} * width + begin) * kImageChannels], &image.rgb[from],
+                size_t(end - begin) * kImageChannels);
   }
   return result;
 }

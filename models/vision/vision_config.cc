@@ -3,13 +3,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "models/io/json_fields.h"
+#include "models/vision/image.h"
 
 namespace evaserve {
 namespace {
 
 constexpr int kMaxSide = 4096;
 constexpr int kMaxClasses = 1 << 20;
-constexpr int kColors = 3;
 
 // "id2label": {"0": "cat", ...} with a label for each class, or absent.
 absl::StatusOr<std::vector<std::string>> ReadLabels(const nlohmann::json& config, int num_classes,
@@ -39,7 +39,8 @@ absl::StatusOr<VisionConfig> ReadVisionConfig(const std::filesystem::path& file,
   VisionConfig config;
   config.image_size = static_cast<int>(fields.Integer("input_size", {}, 1, kMaxSide));
   config.num_classes = static_cast<int>(fields.Integer("num_classes", {}, 1, kMaxClasses));
-  if (fields.Integer("in_chans", kColors, 1, kMaxSide) != kColors) fields.Fail("in_chans", "3");
+  if (fields.Integer("in_chans", kImageChannels, 1, kMaxSide) != kImageChannels)
+    fields.Fail("in_chans", "3");
   config.has_qkv_bias = fields.Boolean("qkv_bias", true);
   config.norm_eps = static_cast<float>(fields.Number("layer_norm_eps", 1e-6, 0, 1));
   config.dtype = ReadComputeType(fields, dtype);

@@ -7,12 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "models/float_buffer.h"
 #include "models/memory_guard.h"
+#include "models/vision/image.h"
 #include "models/vision/image_decoder.h"
 
 namespace evaserve {
 namespace {
 
-constexpr int kChannels = 3;
 constexpr int kPixelValues = 0, kImage = 1;  // inputs
 // Tokens that go through the layers together: enough for the kernels, and activations that stay in
 // the second-level cache and do not grow with the batch.
@@ -35,7 +35,7 @@ class VisionModel final : public TensorModel {
   absl::Status RunPasses(const float* pixels, int batch, float* features, float* logits);
 
   int64_t pixels_per_image() const {
-    return int64_t{kChannels} * parts_.network->image_size() * parts_.network->image_size();
+    return int64_t{kImageChannels} * parts_.network->image_size() * parts_.network->image_size();
   }
 
   VisionModelParts parts_;
@@ -49,7 +49,7 @@ VisionModel::VisionModel(VisionModelParts parts, WorkerPool& workers)
   parts_.info.inputs = {
       {.name = "pixel_values",
        .type = TensorType::kFp32,
-       .shape = {-1, kChannels, size, size},
+       .shape = {-1, kImageChannels, size, size},
        .is_optional = true},
       {.name = "image", .type = TensorType::kBytes, .shape = {-1}, .is_optional = true}};
   parts_.info.outputs = {{.name = "logits",

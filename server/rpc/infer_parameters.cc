@@ -43,7 +43,7 @@ std::string Describe(const InferParameter& value) {
   return "nothing";
 }
 
-absl::Status Refuse(const Given& given, std::string_view allowed) {
+absl::Status RefuseValue(const Given& given, std::string_view allowed) {
   return absl::InvalidArgumentError(absl::StrCat(given.name, ": got ", Describe(given.value),
                                                  ", allowed is ", std::string(allowed)));
 }
@@ -77,7 +77,7 @@ std::optional<uint64_t> WholeNumber(const InferParameter& value) {
 absl::Status ReadInteger(const Given& given, int64_t min, int64_t max, int64_t& to) {
   const std::optional<uint64_t> number = WholeNumber(given.value);
   if (!number || *number < static_cast<uint64_t>(min) || *number > static_cast<uint64_t>(max)) {
-    return Refuse(given, absl::StrCat("an integer from ", min, " to ", max));
+    return RefuseValue(given, absl::StrCat("an integer from ", min, " to ", max));
   }
   to = static_cast<int64_t>(*number);
   return absl::OkStatus();
@@ -103,11 +103,11 @@ absl::Status ReadNumber(const Given& given, double& to) {
     default:
       break;
   }
-  return Refuse(given, "a number");
+  return RefuseValue(given, "a number");
 }
 
 absl::Status ReadBool(const Given& given, bool& to) {
-  if (!given.value.has_bool_param()) return Refuse(given, "a bool");
+  if (!given.value.has_bool_param()) return RefuseValue(given, "a bool");
   to = given.value.bool_param();
   return absl::OkStatus();
 }
@@ -122,11 +122,11 @@ absl::Status ReadTopK(const Given& given, InferParameters& to) {
 absl::Status ReadSeed(const Given& given, InferParameters& to) {
   to.generate.sampling.seed = WholeNumber(given.value);
   if (to.generate.sampling.seed) return absl::OkStatus();
-  return Refuse(given, "an integer from 0 to 18446744073709551615");
+  return RefuseValue(given, "an integer from 0 to 18446744073709551615");
 }
 
 absl::Status ReadStop(const Given& given, InferParameters& to) {
-  if (!given.value.has_string_param()) return Refuse(given, "a string");
+  if (!given.value.has_string_param()) return RefuseValue(given, "a string");
   to.generate.stop = {given.value.string_param()};
   return absl::OkStatus();
 }

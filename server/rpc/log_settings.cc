@@ -36,7 +36,7 @@ spdlog::level::level_enum LevelOf(const Switches& switches) {
   return switches.error ? spdlog::level::err : spdlog::level::off;
 }
 
-absl::Status Refuse(const std::string& name, const char* allowed) {
+absl::Status RefuseSetting(const std::string& name, const char* allowed) {
   return absl::InvalidArgumentError(
       absl::StrCat("settings: ", Quoted(name), ": allowed is ", allowed));
 }
@@ -47,19 +47,19 @@ absl::Status Set(const std::string& name, const Value& value, Switches& switches
                                                             {"log_error", &Switches::error}};
   for (const auto& [kind, member] : kinds) {
     if (name != kind) continue;
-    if (!value.has_bool_param()) return Refuse(name, "a bool");
+    if (!value.has_bool_param()) return RefuseSetting(name, "a bool");
     switches.*member = value.bool_param();
     return absl::OkStatus();
   }
   if (name == "log_verbose_level") {
-    if (!value.has_uint32_param()) return Refuse(name, "an unsigned integer");
+    if (!value.has_uint32_param()) return RefuseSetting(name, "an unsigned integer");
     switches.verbose = value.uint32_param();
     return absl::OkStatus();
   }
   if (name == "log_file" || name == "log_format") {
-    return Refuse(name, "what the server was started with: it cannot be changed");
+    return RefuseSetting(name, "what the server was started with: it cannot be changed");
   }
-  return Refuse(name, "log_info, log_warning, log_error or log_verbose_level instead");
+  return RefuseSetting(name, "log_info, log_warning, log_error or log_verbose_level instead");
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ absl::Status CheckShape(const Input& input, const TensorSpec& spec) {
 }
 
 // What a tensor of this shape has, or the largest number if that is more.
-int64_t NumElements(const Input& input) {
+int64_t NumElementsOfShape(const Input& input) {
   int64_t elements = 1;
   for (const int64_t size : input.shape()) {
     if (__builtin_mul_overflow(elements, size, &elements)) {
@@ -76,7 +76,7 @@ absl::Status CheckInput(const Input& input, const TensorSpec& spec) {
 absl::StatusOr<std::string_view> ReadData(const ModelInferRequest& request, int i,
                                           const TensorSpec& spec, TensorPlan& plan) {
   const Input& input = request.inputs(i);
-  const int64_t num_elements = NumElements(input);
+  const int64_t num_elements = NumElementsOfShape(input);
   const absl::StatusOr<const std::string*> raw = RawContents(request, i);
   if (!raw.ok()) return raw.status();
   if (*raw == nullptr) {
