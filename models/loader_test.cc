@@ -14,7 +14,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr char kQuery[] = "model.layers.1.self_attn.q_proj.weight";
 
 class LoaderTest : public testing::Test {

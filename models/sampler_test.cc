@@ -1,17 +1,13 @@
 #include "models/sampler.h"
 
 #include <cmath>
-#include <limits>
 
 #include "gtest/gtest.h"
+#include "models/testing/special_floats.h"
 #include "models/testing/status_matchers.h"
 
 namespace evaserve {
 namespace {
-
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInf = std::numeric_limits<float>::infinity();
 
 std::vector<double> Softmax(std::span<const float> logits, double temperature) {
   std::vector<double> p;

@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "models/testing/special_floats.h"
 
 namespace evaserve {
 namespace {
@@ -12,8 +13,6 @@ namespace {
 using testing::ElementsAre;
 using testing::FloatNear;
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kTolerance = 1e-6f;
 
 std::vector<float> Probabilities(const SamplingParams& params, std::vector<float> probabilities) {

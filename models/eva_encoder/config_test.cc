@@ -11,8 +11,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::StatusOr<EvaEncoderConfig> Read(const nlohmann::json& json, std::optional<DType> dtype = {}) {
   return ReadEvaEncoderConfig("dir/config.json", json, dtype);
 }

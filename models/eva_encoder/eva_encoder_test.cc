@@ -19,8 +19,6 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Pair;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr int kHiddenState = 0, kEmbedding = 1, kLogits = 2;
 
 class EvaEncoderTest : public EncoderTest {
  protected:

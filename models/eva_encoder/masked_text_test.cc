@@ -11,8 +11,6 @@ namespace evaserve {
 namespace {
 
 using ::testing::ElementsAre;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr size_t kTopTokens = 3, kTopLogprobs = 4, kTopWords = 5;
 constexpr int64_t kBos = Dictionary::kBos, kEos = Dictionary::kEos, kUnknown = Dictionary::kUnknown;
 
 class MaskedTextTest : public ::testing::Test {

@@ -14,8 +14,6 @@ namespace {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-constexpr size_t kLogits = 2, kTopTokens = 3, kTopLogprobs = 4;
 constexpr float kImpossible = -std::numeric_limits<float>::infinity();
 
 class MasksTest : public EncoderTest {

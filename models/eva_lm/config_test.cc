@@ -14,8 +14,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::StatusOr<EvaLmConfig> Read(const nlohmann::json& json, std::optional<DType> dtype = {}) {
   return ReadEvaLmConfig("dir/config.json", json, dtype);
 }

@@ -17,7 +17,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr int kVocabulary = 60, kSize = 32, kMaxTokens = 96;
 
 std::vector<TokenId> RandomTokens(int count, int seed) {

@@ -14,8 +14,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 nlohmann::json GoodConfig() {
   return nlohmann::json::parse(R"({
       "model_type": "eva_pvt_v2", "input_size": 112, "in_chans": 3, "embed_dims": [16, 32, 48, 64],

@@ -12,7 +12,6 @@ namespace evaserve {
 namespace {
 
 using J = nlohmann::json;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 absl::StatusOr<EvaTranslationConfig> Read(const J& json, std::optional<DType> dtype = {}) {
   return ReadEvaTranslationConfig("dir/config.json", json, dtype);

@@ -29,7 +29,6 @@ using ::testing::Pair;
 using ::testing::SizeIs;
 using J = nlohmann::json;
 using Texts = std::vector<std::string>;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 // Of words of the tiny models' dictionaries.
 std::string RandomText(int num_words, uint32_t seed, const char* letter = "e") {

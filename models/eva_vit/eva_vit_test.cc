@@ -13,8 +13,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 nlohmann::json GoodConfig() {
   return nlohmann::json::parse(R"({
       "model_type": "eva_vit", "input_size": 32, "patch_size": 4, "in_chans": 3, "embed_dim": 32,

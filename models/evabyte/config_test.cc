@@ -7,8 +7,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // config.json of the published SFT model.
 nlohmann::json Published() {
   return nlohmann::json::parse(R"({

@@ -20,8 +20,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::StatusOr<std::unique_ptr<Model>> LoadOnDevice(const std::filesystem::path& directory,
                                                     const LoadOptions& options) {
   const absl::StatusOr<nlohmann::json> json = ReadJsonObject(directory / "config.json");

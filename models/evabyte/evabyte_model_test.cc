@@ -16,8 +16,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // Two orders of float32 sums over a few hundred terms, through every layer.
 constexpr float kCutTolerance = 2e-5f;
 

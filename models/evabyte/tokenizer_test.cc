@@ -6,8 +6,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 TEST(EvaByteTokenizerTest, SpecialNamesStayTextUnlessAskedFor) {
   const EvaByteTokenizer tokenizer(true);
   EXPECT_EQ(tokenizer.Encode("<eos>", true), (std::vector<TokenId>{1, 2}));

@@ -8,8 +8,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 class CheckpointTest : public testing::Test {
  protected:
   void WriteShard(const std::string& file, const std::string& tensor) {

@@ -6,8 +6,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 TEST(JsonFieldsTest, ReadsValuesAndDefaults) {
   const auto json = nlohmann::json::parse(
       R"({"i": 3, "n": 1e5, "b": true, "s": "x", "list": [1, 2], "one": 7, "null": null})");

@@ -10,8 +10,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 class SafetensorsTest : public testing::Test {
  protected:
   absl::Status OpenError(std::string_view contents) {

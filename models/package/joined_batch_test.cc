@@ -12,8 +12,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // x FP32 [rows, tokens, 2] and scale FP32 [rows] -> y FP32 [rows, tokens, 2], sum FP32 [rows].
 PackageConfig TwoInputs() {
   return {{{"x", TensorType::kFp32, {-1, -1, 2}}, {"scale", TensorType::kFp32, {-1}}},

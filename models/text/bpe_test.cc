@@ -13,7 +13,6 @@ namespace evaserve {
 namespace {
 
 using ::testing::ElementsAre;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 BytePairEncoding Parse(std::string_view codes) {
   auto bpe = BytePairEncoding::Parse(codes, "bpe.codes");

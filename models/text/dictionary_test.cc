@@ -10,8 +10,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::Status ParseError(std::string_view text, int vocab_size = 8) {
   return Dictionary::Parse(text, "dir/dict.txt", vocab_size).status();
 }

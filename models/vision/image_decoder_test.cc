@@ -18,7 +18,6 @@ namespace {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 // PNG files of 3x2 pixels that Pillow wrote, in hexadecimal, and the colours it reads from them.
 constexpr char kRgbPng[] =

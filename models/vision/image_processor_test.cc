@@ -11,8 +11,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::StatusOr<ImageProcessing> Read(const char* json, int image_size) {
   TempDir directory;
   WriteFile(directory.path() / "preprocessor_config.json", json);

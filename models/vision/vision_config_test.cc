@@ -11,7 +11,6 @@ namespace evaserve {
 namespace {
 
 using ::testing::ElementsAre;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 nlohmann::json GoodConfig() {
   return nlohmann::json::parse(R"({

@@ -16,7 +16,6 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Le;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 // The features of an image are its first pixel of each colour.
 class FirstPixels final : public ImageNetwork {

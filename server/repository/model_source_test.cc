@@ -14,7 +14,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr auto kNotFound = absl::StatusCode::kNotFound;
 
 class RepositoryDirectoryTest : public testing::Test {

@@ -9,8 +9,6 @@
 namespace evaserve {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::StatusOr<ServingSettings> Parse(const char* text) {
   return ParseServingSettings(nlohmann::json::parse(text), "serving.json", {});
 }

@@ -44,7 +44,7 @@ v1::GenerateStreamRequest CancelOf(uint64_t index) {
 }
 
 // What came for one prompt.
-struct Answer {
+struct PromptAnswer {
   std::string text;
   int num_ends = 0;
   v1::Finish finish;
@@ -52,10 +52,10 @@ struct Answer {
 
   grpc::StatusCode code() const { return static_cast<grpc::StatusCode>(error.code()); }
 };
-using Answers = std::map<uint64_t, Answer>;
+using Answers = std::map<uint64_t, PromptAnswer>;
 
 void Take(const v1::GenerateStreamResponse& message, Answers& answers) {
-  Answer& answer = answers[message.index()];
+  PromptAnswer& answer = answers[message.index()];
   EXPECT_EQ(answer.num_ends, 0) << "a message after the end of " << message.index();
   answer.text += message.response().text();
   if (message.response().has_finish()) answer.finish = message.response().finish();

@@ -28,13 +28,13 @@ FakeModelServer::Options Speaking(const std::string& text, size_t prompt_tokens)
   return options;
 }
 
-struct Answer {
+struct InferAnswer {
   grpc::Status status;
   ModelInferResponse response;
 };
 
-Answer Infer(FakeModelServer& server, const ModelInferRequest& request) {
-  Answer answer;
+InferAnswer Infer(FakeModelServer& server, const ModelInferRequest& request) {
+  InferAnswer answer;
   grpc::ClientContext context;
   answer.status = server.open_inference().ModelInfer(&context, request, &answer.response);
   return answer;
@@ -43,7 +43,7 @@ Answer Infer(FakeModelServer& server, const ModelInferRequest& request) {
 TEST(ModelInferTest, GeneratesForEachElementOfABatch) {
   FakeModelServer server(Speaking("hello", 3));
 
-  const Answer answer = Infer(server, InferRequest({"ab", "cd", "ef"}));
+  const InferAnswer answer = Infer(server, InferRequest({"ab", "cd", "ef"}));
 
   ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
   EXPECT_EQ(answer.response.model_name(), "fake");
@@ -68,7 +68,7 @@ TEST(ModelInferTest, RunsTheElementsOfABatchTogether) {
 TEST(ModelInferTest, ScoresAndEmbedsInOneRequest) {
   FakeModelServer server(Speaking("ab", 1));
 
-  const Answer answer =
+  const InferAnswer answer =
       Infer(server, InferRequest({"ab", "xy"}, {"log_likelihood", "embedding", "bits_per_byte"}));
 
   ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
@@ -85,7 +85,7 @@ TEST(ModelInferTest, ScoresAndEmbedsInOneRequest) {
 TEST(ModelInferTest, TellsHowAGenerationEnded) {
   FakeModelServer server(Speaking("hello", 3));
 
-  const Answer answer = Infer(server, InferRequest({"ab"}));
+  const InferAnswer answer = Infer(server, InferRequest({"ab"}));
 
   EXPECT_EQ(answer.response.parameters().at("finish_reason").string_param(), "eos");
   EXPECT_EQ(answer.response.parameters().at("new_tokens").int64_param(), 6);
@@ -98,7 +98,7 @@ TEST(ModelInferTest, TheFirstFailureOfABatchIsTheAnswer) {
     return history[1] == poison ? absl::InternalError("broken kernel") : absl::OkStatus();
   });
 
-  const Answer answer = Infer(server, InferRequest({"ab", "!", "cd"}));
+  const InferAnswer answer = Infer(server, InferRequest({"ab", "!", "cd"}));
 
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INTERNAL);
   EXPECT_EQ(server.control().live_sequences(), 0);
@@ -107,7 +107,7 @@ TEST(ModelInferTest, TheFirstFailureOfABatchIsTheAnswer) {
 TEST(ModelInferTest, RefusesABatchWithOneElementThatIsTooLong) {
   FakeModelServer server;
 
-  const Answer answer = Infer(server, InferRequest({"ab", std::string(5000, 'x')}));
+  const InferAnswer answer = Infer(server, InferRequest({"ab", std::string(5000, 'x')}));
 
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(answer.status.error_message(), HasSubstr("5001 tokens"));
@@ -165,7 +165,7 @@ TEST(ModelStatisticsTest, CountWhoWasRefusedAsFailed) {
 TEST(ModelInferTest, ABatchForWhichThereIsNeverRoomIsWrong) {
   FakeModelServer server(WithRoomForThree(OverloadStatus::kResourceExhausted));
 
-  const Answer answer = Infer(server, InferRequest({"ab", "cd", "ef", "gh"}));
+  const InferAnswer answer = Infer(server, InferRequest({"ab", "cd", "ef", "gh"}));
 
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(answer.status.error_message(), HasSubstr("makes 4 sequences, the limit is 3"));
@@ -213,7 +213,7 @@ TEST(ModelInferTest, TimeoutParameterIsADeadline) {
   (*request.mutable_parameters())["max_tokens"].set_int64_param(4000);
   (*request.mutable_parameters())["timeout"].set_int64_param(20'000);
 
-  const Answer answer = Infer(server, request);
+  const InferAnswer answer = Infer(server, request);
 
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_EQ(server.control().live_sequences(), 0);
@@ -310,7 +310,7 @@ TEST(ModelInferTest, AMessageBeyondTheLimitIsResourceExhausted) {
   options.config.max_message_mb = 1;
   FakeModelServer server(std::move(options));
 
-  const Answer answer = Infer(server, InferRequest({std::string(2 << 20, 'x')}));
+  const InferAnswer answer = Infer(server, InferRequest({std::string(2 << 20, 'x')}));
 
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_TRUE(Infer(server, InferRequest({"ab"})).status.ok());

@@ -17,7 +17,7 @@ using std::chrono::milliseconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-using Stream = grpc::ClientReaderWriter<ModelInferRequest, ModelStreamInferResponse>;
+using InferStream = grpc::ClientReaderWriter<ModelInferRequest, ModelStreamInferResponse>;
 
 ModelInferRequest WithId(ModelInferRequest request, const std::string& id) {
   request.set_id(id);
@@ -29,17 +29,17 @@ bool IsFinal(const ModelStreamInferResponse& message) {
 }
 
 // What came for one request.
-struct Answer {
+struct StreamAnswer {
   std::string text;
   int num_final = 0;
   std::string error;
   ModelStreamInferResponse last;
 };
 
-std::map<std::string, Answer> ReadAnswers(Stream& stream) {
-  std::map<std::string, Answer> answers;
+std::map<std::string, StreamAnswer> ReadAnswers(InferStream& stream) {
+  std::map<std::string, StreamAnswer> answers;
   for (ModelStreamInferResponse message; stream.Read(&message);) {
-    Answer& answer = answers[message.infer_response().id()];
+    StreamAnswer& answer = answers[message.infer_response().id()];
     EXPECT_EQ(answer.num_final, 0) << "a message after the last one";
     if (message.infer_response().outputs_size() > 0) {
       answer.text += TextsOf(message.infer_response()).front();
@@ -54,7 +54,7 @@ std::map<std::string, Answer> ReadAnswers(Stream& stream) {
 class StreamInferTest : public ::testing::Test {
  protected:
   // Sends `requests`, says that there are no more, and reads to the end.
-  std::map<std::string, Answer> Run(FakeModelServer& server,
+  std::map<std::string, StreamAnswer> Run(FakeModelServer& server,
                                     const std::vector<ModelInferRequest>& requests) {
     auto stream = server.open_inference().ModelStreamInfer(&context_);
     for (const ModelInferRequest& request : requests) stream->Write(request);
@@ -87,7 +87,7 @@ TEST_F(StreamInferTest, TextComesInPiecesAndTheLastOneIsMarked) {
   EXPECT_FALSE(IsFinal(message));
   server.control().Release();
   stream->WritesDone();
-  const Answer answer = ReadAnswers(*stream)["request-1"];
+  const StreamAnswer answer = ReadAnswers(*stream)["request-1"];
 
   EXPECT_EQ(answer.text, "ello");
   EXPECT_EQ(answer.num_final, 1);
@@ -136,7 +136,7 @@ TEST_F(StreamInferTest, AnEmptyFinalResponseComesOnlyIfAskedFor) {
   ModelInferRequest request = InferRequest({"ab"});
   (*request.mutable_parameters())["triton_enable_empty_final_response"].set_bool_param(true);
 
-  const Answer asked = Run(server, {request})["request-1"];
+  const StreamAnswer asked = Run(server, {request})["request-1"];
 
   EXPECT_EQ(asked.text, "hello");
   EXPECT_EQ(asked.num_final, 1);
@@ -146,7 +146,7 @@ TEST_F(StreamInferTest, AnEmptyFinalResponseComesOnlyIfAskedFor) {
 TEST_F(StreamInferTest, AFinalResponseHasTextUnlessAskedToBeEmpty) {
   FakeModelServer server(Speaking("hello", 3));
 
-  const Answer answer = Run(server, {InferRequest({"ab"})})["request-1"];
+  const StreamAnswer answer = Run(server, {InferRequest({"ab"})})["request-1"];
 
   EXPECT_EQ(answer.text, "hello");
   EXPECT_EQ(answer.last.infer_response().outputs_size(), 1);

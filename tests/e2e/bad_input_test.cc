@@ -157,7 +157,7 @@ std::string RawElement(const std::string& bytes, uint32_t length) {
   return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + bytes;
 }
 
-ModelInferRequest InferRequest() {
+ModelInferRequest GoodInferRequest() {
   ModelInferRequest request;
   request.set_model_name("tiny");
   (*request.mutable_parameters())["max_tokens"].set_int64_param(5);
@@ -184,7 +184,7 @@ class BadInferTest : public testing::TestWithParam<BadCase<ModelInferRequest>> {
 };
 
 TEST_P(BadInferTest, IsRefusedAndNamed) {
-  ModelInferRequest request = InferRequest();
+  ModelInferRequest request = GoodInferRequest();
   GetParam().spoil(request);
 
   const grpc::Status status = Infer(request);
@@ -192,7 +192,7 @@ TEST_P(BadInferTest, IsRefusedAndNamed) {
   EXPECT_EQ(static_cast<int>(status.error_code()), static_cast<int>(GetParam().code))
       << status.error_message();
   EXPECT_THAT(status.error_message(), HasSubstr(GetParam().message_part));
-  EXPECT_TRUE(Infer(InferRequest()).ok());
+  EXPECT_TRUE(Infer(GoodInferRequest()).ok());
 }
 
 using I = ModelInferRequest;

@@ -22,7 +22,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 using Texts = std::vector<std::string>;
 
 const Texts kTexts = {"w4 <mask> w17", "<mask>, w30 w31 w32 <mask>", "w1 w2 w3 w9",

@@ -16,7 +16,7 @@
 namespace evaserve {
 namespace {
 
-constexpr std::chrono::seconds kLong{10};
+constexpr absl::Duration kTlsPatience = absl::Seconds(10);
 const CertificateRequest kExpired{.ends_in = std::chrono::seconds(-60)};
 
 // Files that a server and its clients read.
@@ -63,7 +63,7 @@ class TlsTest : public testing::Test {
   }
 
   static absl::Status Call(Client& client) {
-    return client.ListModels({.deadline = absl::Now() + absl::FromChrono(kLong)}).status();
+    return client.ListModels({.deadline = absl::Now() + kTlsPatience}).status();
   }
 
   static absl::Status CallOnce(const TestServer& server, const ConnectionOptions& options) {
@@ -73,7 +73,7 @@ class TlsTest : public testing::Test {
 
   // Whether new connections see this certificate, at the latest in a while.
   static bool WaitForSerial(TestServer& server, const std::string& serial) {
-    const absl::Time deadline = absl::Now() + absl::FromChrono(kLong);
+    const absl::Time deadline = absl::Now() + kTlsPatience;
     while (absl::Now() < deadline) {
       if (ShakeHands(server.server().grpc_port()).serial == serial) return true;
       std::this_thread::yield();
@@ -198,7 +198,7 @@ TEST_F(TlsTest, TheMetricsTellWhenTheCertificatesInUseEnd) {
 
   SetServer(authority_.Issue({.ends_in = std::chrono::hours(2)}));
 
-  const absl::Time deadline = absl::Now() + absl::FromChrono(kLong);
+  const absl::Time deadline = absl::Now() + kTlsPatience;
   while (SecondsLeft(server, "cert") < 5400 && absl::Now() < deadline) std::this_thread::yield();
   EXPECT_NEAR(SecondsLeft(server, "cert"), 2 * 3600, 60);
 }

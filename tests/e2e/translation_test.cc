@@ -21,7 +21,6 @@ using testing::Each;
 using testing::Field;
 using testing::HasSubstr;
 using testing::Lt;
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 const std::vector<std::string> kTexts = {"e4 e20 e17", "e9", "e30 e31 e32 e33 e12 e5 e6",
                                          "e8 nobody e9", "e4 e20 e17"};

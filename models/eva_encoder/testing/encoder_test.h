@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <memory>
 #include <utility>
 
@@ -12,6 +13,10 @@
 #include "models/testing/refusal.h"
 
 namespace evaserve {
+
+// The outputs, by their places.
+inline constexpr size_t kHiddenState = 0, kEmbedding = 1, kLogits = 2, kTopTokens = 3,
+                        kTopLogprobs = 4, kTopWords = 5;
 
 // A masked language model with random weights, unless a test loads another encoder.
 class EncoderTest : public ::testing::Test {
