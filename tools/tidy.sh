@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Runs clang-tidy with .clang-tidy's checks over the sources that a build compiles, but tests and
-# generated code, those that changed last first.
+# Runs clang-tidy with .clang-tidy's checks over the sources of the release, but tests and generated
+# code, those that changed last first.
 #
-#   tools/tidy.sh BUILD_DIR                     (where compile_commands.json is)
+#   tools/tidy.sh BUILD_DIR                     (a build; what clang-tidy needs to know goes to BUILD_DIR/tidy)
 #   CHECK_MINUTES=8 tools/tidy.sh BUILD_DIR     begins with no further file after so many minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
-build=${1:?usage: tools/tidy.sh BUILD_DIR}
+build=${1:?usage: tools/tidy.sh BUILD_DIR}/tidy
+
+# How each source is compiled by itself, which the build need not do (CMAKE_UNITY_BUILD).
+cmake --preset release -B "$build" -DCMAKE_UNITY_BUILD=OFF --log-level=WARNING > /dev/null
+cmake --build "$build" --target proto_sources > /dev/null
 
 # In the order of their last commits; then all, as there may be no history.
 by_age() {
