@@ -2,7 +2,7 @@
 # Runs clang-tidy with .clang-tidy's checks over the sources of the release, but tests and generated
 # code, those that changed last first.
 #
-#   tools/tidy.sh BUILD_DIR                     (a build; what clang-tidy needs to know goes to BUILD_DIR/tidy)
+#   tools/tidy.sh BUILD_DIR                     puts what clang-tidy needs to know into BUILD_DIR/tidy
 #   CHECK_MINUTES=8 tools/tidy.sh BUILD_DIR     begins with no further file after so many minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -55,7 +55,7 @@ class StreamInferTest : public ::testing::Test {
  protected:
   // Sends `requests`, says that there are no more, and reads to the end.
   std::map<std::string, StreamAnswer> Run(FakeModelServer& server,
-                                    const std::vector<ModelInferRequest>& requests) {
+                                          const std::vector<ModelInferRequest>& requests) {
     auto stream = server.open_inference().ModelStreamInfer(&context_);
     for (const ModelInferRequest& request : requests) stream->Write(request);
     stream->WritesDone();
