@@ -40,30 +40,27 @@ class PackageModel final : public TensorModel {
 
  private:
   // torch.export takes a size that may vary to be 2 or more, whatever range its caller gives, and
-  // the code of an AOTInductor package then refuses less. One row that fails so goes in twice, as
-  // do all after it, and the first of the answers is its.
+  // the code of an AOTInductor package fails for less. A lone row that fails is tried doubled; if
+  // that helps, later ones are doubled at once.
   absl::StatusOr<std::vector<Outputs>> RunGroup(std::span<const Inputs* const> requests) {
     const bool is_one_row = requests.size() == 1 && requests[0]->front().shape[0] == 1;
-    if (is_one_row && wants_two_rows_) return RunTwice(requests[0]);
-    absl::StatusOr<std::vector<Outputs>> outputs = RunOnce(requests);
-    if (!is_one_row || !absl::IsInternal(outputs.status())) return outputs;
-    absl::StatusOr<std::vector<Outputs>> of_two = RunTwice(requests[0]);
-    if (!of_two.ok()) return outputs;
-    wants_two_rows_ = true;
-    return of_two;
+    if (is_one_row && wants_two_rows_) return RunDoubled(*requests[0]);
+    const absl::StatusOr<std::vector<ProgramTensor>> outputs = program_->Run(batch_.Join(requests));
+    if (outputs.ok()) return batch_.Split(*outputs);
+    if (!is_one_row || !absl::IsInternal(outputs.status())) return outputs.status();
+    absl::StatusOr<std::vector<Outputs>> doubled = RunDoubled(*requests[0]);
+    if (absl::IsInternal(doubled.status())) return outputs.status();
+    wants_two_rows_ = doubled.ok();
+    return doubled;
   }
 
-  absl::StatusOr<std::vector<Outputs>> RunTwice(const Inputs* request) {
-    const Inputs* const requests[] = {request, request};
-    absl::StatusOr<std::vector<Outputs>> outputs = RunOnce(requests);
-    if (outputs.ok()) outputs->pop_back();
-    return outputs;
-  }
-
-  absl::StatusOr<std::vector<Outputs>> RunOnce(std::span<const Inputs* const> requests) {
+  absl::StatusOr<std::vector<Outputs>> RunDoubled(const Inputs& request) {
+    const Inputs* const requests[] = {&request, &request};
     const absl::StatusOr<std::vector<ProgramTensor>> outputs = program_->Run(batch_.Join(requests));
     if (!outputs.ok()) return outputs.status();
-    return batch_.Split(*outputs);
+    absl::StatusOr<std::vector<Outputs>> answers = batch_.Split(*outputs);
+    if (answers.ok()) answers->pop_back();
+    return answers;
   }
 
   const TensorModelInfo info_;

@@ -6,7 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/strings/str_cat.h"
+#include <map>
+#include <utility>
+
 #include "kernels/serial_worker_pool.h"
 #include "models/testing/status_matchers.h"
 #include "models/testing/temp_dir.h"
@@ -51,60 +53,88 @@ TEST(PackageModelTest, RequestsOfOtherShapesGoInCallsOfTheirOwn) {
   EXPECT_THAT(rows, ElementsAre(3, 1));
 }
 
-// Gives back its only input, of two rows or more.
-class EchoOfTwoProgram final : public EchoProgram {
+// Gives back its only input, or the status of so many rows, if that is given.
+class EchoOrFailProgram final : public EchoProgram {
  public:
-  using EchoProgram::EchoProgram;
+  EchoOrFailProgram(std::vector<int64_t>& rows, std::map<int64_t, absl::Status> failures)
+      : EchoProgram(rows), failures_(std::move(failures)) {}
 
   absl::StatusOr<std::vector<ProgramTensor>> Run(std::span<const ProgramTensor> inputs) override {
     const auto outputs = EchoProgram::Run(inputs);
-    if (inputs[0].shape[0] < 2) return absl::InternalError("a row alone");
+    const auto failure = failures_.find(inputs[0].shape[0]);
+    if (failure != failures_.end()) return failure->second;
     return outputs;
   }
+
+ private:
+  const std::map<int64_t, absl::Status> failures_;
 };
 
-TEST(PackageModelTest, OneRowGoesInTwiceWhereThePackageRefusesOne) {
-  const PackageConfig config = {{{"x", TensorType::kInt8, {-1, 2}}},
-                                {{"y", TensorType::kInt8, {-1, 2}}}};
-  std::vector<int64_t> rows;
-  const auto model = MakePackageModel({}, MakeJoinPlan(config, {}).value(),
-                                      std::make_unique<EchoOfTwoProgram>(rows));
-  const TensorModel::Inputs one = {{{1, 2}, "ab"}}, two = {{{2, 2}, "cdef"}};
+// A package whose program fails for some numbers of rows, of two bytes each.
+class LoneRowTest : public ::testing::Test {
+ protected:
+  void Load(std::map<int64_t, absl::Status> failures) {
+    model_ = MakePackageModel({}, MakeJoinPlan(config_, {}).value(),
+                              std::make_unique<EchoOrFailProgram>(rows_, std::move(failures)));
+  }
 
-  for (const TensorModel::Inputs* inputs : {&one, &two, &one}) {
-    const auto results = model->Run({&inputs, 1});
+  absl::StatusOr<std::vector<TensorModel::Outputs>> Run(
+      std::initializer_list<const TensorModel::Inputs*> requests) {
+    return model_->Run({requests.begin(), requests.size()});
+  }
+
+  const PackageConfig config_ = {{{"x", TensorType::kInt8, {-1, 2}}},
+                                 {{"y", TensorType::kInt8, {-1, 2}}}};
+  const TensorModel::Inputs one_ = {{{1, 2}, "ab"}}, two_ = {{{2, 2}, "cdef"}};
+  std::vector<int64_t> rows_;  // of each call of the program
+  std::unique_ptr<TensorModel> model_;
+};
+
+TEST_F(LoneRowTest, IsDoubledWhereTheProgramRefusesIt) {
+  Load({{1, absl::InternalError("a row alone")}});
+
+  for (const TensorModel::Inputs* inputs : {&one_, &two_, &one_}) {
+    const auto results = Run({inputs});
     ASSERT_TRUE(results.ok()) << results.status();
     ASSERT_EQ(results->size(), 1);
     EXPECT_EQ((*results)[0][0].shape, (*inputs)[0].shape);
     EXPECT_EQ((*results)[0][0].data, (*inputs)[0].data);
   }
 
-  EXPECT_THAT(rows, ElementsAre(1, 2, 2, 2));
+  EXPECT_THAT(rows_, ElementsAre(1, 2, 2, 2));
 }
 
-// Fails, whatever comes.
-class FailingProgram final : public EchoProgram {
- public:
-  using EchoProgram::EchoProgram;
+TEST_F(LoneRowTest, IsNotDoubledBesideAnother) {
+  Load({{1, absl::InternalError("a row alone")}});
+  ASSERT_TRUE(Run({&one_}).ok());
 
-  absl::StatusOr<std::vector<ProgramTensor>> Run(std::span<const ProgramTensor> inputs) override {
-    const auto outputs = EchoProgram::Run(inputs);
-    return absl::InternalError(absl::StrCat("rows: ", inputs[0].shape[0]));
-  }
-};
+  const auto results = Run({&one_, &one_});
 
-TEST(PackageModelTest, OneRowThatFailsTwiceIsTheFirstFailure) {
-  const PackageConfig config = {{{"x", TensorType::kInt8, {-1}}}, {{"y", TensorType::kInt8, {-1}}}};
-  std::vector<int64_t> rows;
-  const auto model = MakePackageModel({}, MakeJoinPlan(config, {}).value(),
-                                      std::make_unique<FailingProgram>(rows));
-  const TensorModel::Inputs one = {{{1}, "a"}};
-  const TensorModel::Inputs* requests[] = {&one};
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_EQ(results->size(), 2);
+  EXPECT_THAT(rows_, ElementsAre(1, 2, 2));
+}
+
+TEST_F(LoneRowTest, FailsAsAloneIfDoublingDoesNotHelp) {
+  Load({{1, absl::InternalError("alone")}, {2, absl::InternalError("doubled")}});
 
   for (int i = 0; i < 2; ++i) {
-    EXPECT_THAT(model->Run(requests).status(), IsError(absl::StatusCode::kInternal, "rows: 1"));
+    EXPECT_THAT(Run({&one_}).status(), IsError(absl::StatusCode::kInternal, "alone"));
   }
-  EXPECT_THAT(rows, ElementsAre(1, 2, 1, 2));
+  EXPECT_THAT(rows_, ElementsAre(1, 2, 1, 2));
+}
+
+TEST_F(LoneRowTest, TellsThatMemoryForTwoIsMissing) {
+  Load({{1, absl::InternalError("alone")}, {2, absl::ResourceExhaustedError("memory")}});
+
+  EXPECT_THAT(Run({&one_}).status(), IsError(absl::StatusCode::kResourceExhausted, "memory"));
+}
+
+TEST_F(LoneRowTest, IsNotDoubledForWhatItsValuesAre) {
+  Load({{1, absl::InvalidArgumentError("index out of range")}});
+
+  EXPECT_THAT(Run({&one_}).status(), IsError(kInvalid, "index out of range"));
+  EXPECT_THAT(rows_, ElementsAre(1));
 }
 
 class LoadPackageTest : public ::testing::Test {

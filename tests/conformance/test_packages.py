@@ -108,7 +108,7 @@ def test_batches_of_any_size_give_the_same(client, example, model):
 
 @pytest.mark.parametrize("model", ["vit-torchscript", "vit-aot"])
 def test_one_row_alone_is_answered(client, example, model):
-    """AOTInductor's code refuses it: torch.export took the size of a batch to be 2 or more."""
+    """Of vit-aot too, whose code refuses it: torch.export took batches to be of 2 or more."""
     arrays = numpy.load(example / "example.npz")
     for row in range(2):
         part = slice(row, row + 1)
