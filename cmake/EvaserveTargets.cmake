@@ -36,7 +36,7 @@ function(evaserve_executable name)
   endif()
 endfunction()
 
-# A test is built in half the time so, and runs once; what it tests is optimised as ever.
+# For the sources of a test, which compile in less time so; the libraries are optimised as ever.
 function(evaserve_optimise_little target)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Runs clang-tidy with .clang-tidy's checks over the sources of the release, but tests and generated
-# code, those that changed last first.
+# Runs clang-tidy with .clang-tidy's checks over the sources that a build compiles, but tests and
+# generated code, those that changed last first.
 #
-#   tools/tidy.sh BUILD_DIR                     puts what clang-tidy needs to know into BUILD_DIR/tidy
+#   tools/tidy.sh BUILD_DIR                     looks at them in BUILD_DIR/tidy, one by one
 #   CHECK_MINUTES=8 tools/tidy.sh BUILD_DIR     begins with no further file after so many minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:?usage: tools/tidy.sh BUILD_DIR}/tidy
 
 # How each source is compiled by itself, which the build need not do (CMAKE_UNITY_BUILD).
-cmake --preset release -B "$build" -DCMAKE_UNITY_BUILD=OFF --log-level=WARNING > /dev/null
-cmake --build "$build" --target proto_sources > /dev/null
+mapfile -t options < <(grep -E '^EVASERVE_(CUDA|TORCH_DIR):' "$1/CMakeCache.txt" | sed 's/^/-D/')
+cmake --preset release -B "$build" -DCMAKE_UNITY_BUILD=OFF "${options[@]}" --log-level=WARNING \
+  > /dev/null
+cmake --build "$build" --target proto_sources
 
 # In the order of their last commits; then all, as there may be no history.
 by_age() {

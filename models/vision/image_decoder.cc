@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::string_view kPngBegin = "\x89PNG\r\n\x1a\n";
 constexpr std::string_view kJpegBegin = "\xff\xd8\xff";
-constexpr int kRgb = 3;
 constexpr int kRgba = 4;
 
 absl::Status Damaged(const char* format, const char* why) {
@@ -56,7 +55,7 @@ absl::StatusOr<Image> DecodeJpeg(std::string_view file) {
   if (!size.ok()) return size.status();
   const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
   Image image{.width = static_cast<int>(size->width), .height = static_cast<int>(size->height)};
-  image.rgb.resize(size_t(image.width) * image.height * kRgb);
+  image.rgb.resize(size_t(image.width) * image.height * kImageChannels);
   // A cut file is only a warning to the library, which makes the rest grey. Without the limit a
   // progressive file may go over all pixels some thousand times, with a few bytes for each.
   constexpr int kFlags = TJFLAG_STOPONWARNING | TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS;
@@ -113,9 +112,9 @@ absl::StatusOr<Image> DecodePng(std::string_view file) {
     return Damaged("PNG", png.message);
   }
   Image image{.width = static_cast<int>(png.width), .height = static_cast<int>(png.height)};
-  image.rgb.reserve(rgba.size() / kRgba * kRgb);
+  image.rgb.reserve(rgba.size() / kRgba * kImageChannels);
   for (size_t i = 0; i < rgba.size(); i += kRgba) {
-    image.rgb.insert(image.rgb.end(), &rgba[i], &rgba[i] + kRgb);
+    image.rgb.insert(image.rgb.end(), &rgba[i], &rgba[i] + kImageChannels);
   }
   return image;
 }

@@ -39,8 +39,8 @@ absl::StatusOr<VisionConfig> ReadVisionConfig(const std::filesystem::path& file,
   VisionConfig config;
   config.image_size = static_cast<int>(fields.Integer("input_size", {}, 1, kMaxSide));
   config.num_classes = static_cast<int>(fields.Integer("num_classes", {}, 1, kMaxClasses));
-  if (fields.Integer("in_chans", kImageChannels, 1, kMaxSide) != kImageChannels)
-    fields.Fail("in_chans", "3");
+  const int64_t channels = fields.Integer("in_chans", kImageChannels, 1, kMaxSide);
+  if (channels != kImageChannels) fields.Fail("in_chans", absl::StrCat(kImageChannels));
   config.has_qkv_bias = fields.Boolean("qkv_bias", true);
   config.norm_eps = static_cast<float>(fields.Number("layer_norm_eps", 1e-6, 0, 1));
   config.dtype = ReadComputeType(fields, dtype);

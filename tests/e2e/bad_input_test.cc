@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "inference/open_inference.grpc.pb.h"
+#include "models/testing/status_matchers.h"
 #include "tests/e2e/test_server.h"
 
 namespace evaserve {
@@ -34,8 +35,6 @@ template <typename Request>
 std::string CaseName(const testing::TestParamInfo<BadCase<Request>>& info) {
   return info.param.name;
 }
-
-constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
 
 class BadGenerateTest : public testing::TestWithParam<BadCase<v1::GenerateRequest>> {};
 
