@@ -36,9 +36,12 @@ function(evaserve_executable name)
   endif()
 endfunction()
 
-# For the sources of a test, which compile in less time so; the libraries are optimised as ever.
-function(evaserve_optimise_little target)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+# evaserve_test_executable(NAME SRCS ... [DEPS ...]): a GoogleTest program. Its sources are optimised a
+# little only, which compiles in less time; the libraries as ever.
+function(evaserve_test_executable name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  evaserve_executable(${name} SRCS ${ARG_SRCS} DEPS ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
 endfunction()
 
 function(evaserve_test name)
@@ -46,8 +49,7 @@ function(evaserve_test name)
     return()
   endif()
   cmake_parse_arguments(ARG "" "PREFIX" "SRCS;DEPS;LABELS" ${ARGN})
-  evaserve_executable(${name} SRCS ${ARG_SRCS} DEPS ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  evaserve_optimise_little(${name})
+  evaserve_test_executable(${name} SRCS ${ARG_SRCS} DEPS ${ARG_DEPS})
   set(properties TIMEOUT 300)
   if(ARG_LABELS)
     list(APPEND properties LABELS "${ARG_LABELS}")

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "server/rpc/generate_checks.h"
 #include "server/rpc/quoted.h"
+#include "server/rpc/refuse.h"
 
 namespace evaserve {
 namespace {
@@ -44,8 +45,7 @@ std::string Describe(const InferParameter& value) {
 }
 
 absl::Status RefuseValue(const Given& given, std::string_view allowed) {
-  return absl::InvalidArgumentError(absl::StrCat(given.name, ": got ", Describe(given.value),
-                                                 ", allowed is ", std::string(allowed)));
+  return Refuse(given.name, ": got ", Describe(given.value), ", allowed is ", std::string(allowed));
 }
 
 // What a string says, if it is a number to its end: the only fraction that the clients of KServe

@@ -2,9 +2,9 @@
 
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "server/log.h"
 #include "server/rpc/quoted.h"
+#include "server/rpc/refuse.h"
 
 namespace evaserve {
 namespace {
@@ -37,8 +37,7 @@ spdlog::level::level_enum LevelOf(const Switches& switches) {
 }
 
 absl::Status RefuseSetting(const std::string& name, const char* allowed) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("settings: ", Quoted(name), ": allowed is ", allowed));
+  return Refuse("settings: ", Quoted(name), ": allowed is ", allowed);
 }
 
 absl::Status Set(const std::string& name, const Value& value, Switches& switches) {
